@@ -1,0 +1,220 @@
+"""The command line: one verb a job, each a few lines over the stages.
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 bad input (one line says
+what and how to mend it), 130 interrupted. ``--json`` prints one JSON document instead of text. Heavy libraries are
+imported inside the verbs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness import __version__
+from harness.errors import UserError
+
+app = typer.Typer(
+    name="harness",
+    help="Train aligned models, score them, and print the tables of a paper with their error bars.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+microworld_app = typer.Typer(help="The embedded world: rebuild its models.", no_args_is_help=True)
+app.add_typer(microworld_app, name="microworld")
+
+Recipe = Annotated[str, typer.Argument(help="A built-in recipe (see: harness list recipes) or a YAML file.")]
+RunDir = Annotated[Path, typer.Argument(help="The run's folder, such as runs/demo.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="field=value on top of the recipe; repeatable.")]
+Include = Annotated[
+    list[Path] | None,
+    typer.Option("--include-path", help="Folder with further tasks/, judges/ and reports/; its code is run. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder [default: runs/<recipe name>].")] = None,
+    include_path: Include = None,
+    as_json: Json = False,
+) -> None:
+    """Do everything a recipe says: train, answer, judge, score, report. The same command resumes."""
+    from harness.config import load_config
+    from harness.progress import progress
+    from harness.stages.execute import execute
+    from harness.stages.plan import make_plan, seal
+    from harness.stages.score import check_claims
+    from harness.store import Run
+
+    config = load_config(recipe, set_ or [])
+    includes = include_path or []
+    plan = make_plan(config, includes)
+    check_claims(config, [metric for task in plan.tasks.values() for metric in task.spec.metrics])
+    target = Run(out or Path("runs") / config.name)
+    with target.lock():
+        seal(target, plan)
+        with progress() as display:
+            execute(target, plan, includes, display.tell)
+        _score_and_report(target, includes, as_json)
+
+
+@app.command()
+def judge(path: RunDir, include_path: Include = None, as_json: Json = False) -> None:
+    """Judge a run's stored answers again where a judge has changed, without asking any model; then score."""
+    from harness.judging import load_judge
+    from harness.records import Sample
+    from harness.stages.judge import JudgeStage
+    from harness.stages.plan import stored_config
+    from harness.store import Run, read
+    from harness.tasks import load_spec
+
+    target, includes = Run.open(path), include_path or []
+    names = stored_config(target).tasks
+    judges = {name: [load_judge(j, includes) for j in load_spec(name, includes).judges] for name in names}
+    with target.lock():
+        n_new = JudgeStage(target, read(target.samples_file, Sample).records, judges).step()
+        print(f"{n_new} new verdicts", file=sys.stderr)
+        _score_and_report(target, includes, as_json)
+
+
+@app.command()
+def score(path: RunDir, include_path: Include = None, as_json: Json = False) -> None:
+    """Compute a run's scores and report again from its records, finished or not."""
+    from harness.store import Run
+
+    target = Run.open(path)
+    with target.lock():
+        _score_and_report(target, include_path or [], as_json)
+
+
+@app.command()
+def show(path: RunDir, include_path: Include = None, as_json: Json = False) -> None:
+    """Say where a run stands: what is done, what is missing and why."""
+    from harness.stages.status import status
+    from harness.store import Run
+
+    state = status(Run.open(path), include_path or [])
+    if as_json:
+        print(json.dumps(state, indent=1))
+        return
+    from harness.terminal import print_status
+
+    print_status(state)
+
+
+@app.command()
+def plan(recipe: Recipe, set_: Set = None, include_path: Include = None, as_json: Json = False) -> None:
+    """Say what a run would do and what it could detect, before anything is run or written."""
+    from harness.config import load_config
+    from harness.stages.forecast import forecast
+    from harness.stages.plan import make_plan
+
+    found = forecast(make_plan(load_config(recipe, set_ or []), include_path or []))
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    from harness.terminal import print_forecast
+
+    print_forecast(found)
+
+
+@app.command()
+def check(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe to check besides the content folders.")] = None,
+    set_: Set = None,
+    include_path: Include = None,
+    as_json: Json = False,
+) -> None:
+    """Check recipes, tasks, judges (gold cases) and layouts without any model."""
+    from harness.stages.check import check_all
+
+    problems, n_checked = check_all(recipe, set_ or [], include_path or [])
+    if as_json:
+        print(json.dumps({"checked": n_checked, "problems": problems}, indent=1))
+    else:
+        for problem in problems:
+            print(problem)
+        print(f"{sum(n_checked.values())} checked ({_counts(n_checked)}), {len(problems)} problems")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates or trainers.")],
+    include_path: Include = None,
+    as_json: Json = False,
+) -> None:
+    """List what there is of one kind, with a line on each."""
+    from harness.catalogue import catalogue
+
+    found = catalogue(kind, include_path or [])
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    width = max(map(len, found), default=0)
+    for name, text in found.items():
+        print(f"{name:<{width}}  {text}")
+
+
+@microworld_app.command()
+def pretrain(
+    seed: Annotated[int, typer.Argument(help="Of initialisation and corpus; 0, 1 and 2 rebuild the shipped bases.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new base.")],
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps [default: the shipped bases' number].")] = None,
+    threads: Annotated[int, typer.Option(help="Threads; the result is bit-identical for the same number.")] = 1,
+) -> None:
+    """Pretrain a base of the vale from nothing, and say whether it passes its gate."""
+    from harness.microworld import pretrain as module
+
+    def tell(step: int, total: int, loss: float) -> None:
+        if step % 50 == 0 or step == total:
+            print(f"step {step}/{total}, loss {loss:.3f}", file=sys.stderr, flush=True)
+
+    report = module.pretrain(seed, out, steps or module.DEFAULT, threads=threads, progress=tell)
+    print(report)
+
+
+def _score_and_report(target: Any, includes: list[Path], as_json: bool) -> None:
+    from harness.stages.rescore import rescore
+
+    scores = rescore(target, includes)
+    from harness.reporting import report as reporting
+
+    files = reporting.report_run(target, scores, includes)
+    if as_json:
+        print(json.dumps({"scores": scores.model_dump(mode="json"), "files": [str(f) for f in files]}, indent=1))
+        return
+    from harness.terminal import print_report
+
+    print_report(target, scores, includes)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in counts.items())
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit()
+
+
+def main() -> None:
+    """The entry point: user errors in one line and exit code 1."""
+    try:
+        app()
+    except UserError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("harness: interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,298 @@
+"""A run's configuration: one YAML file, read strictly, with ``--set`` on top.
+
+Every field decides the results except those under ``throughput``, which only decide the speed and may change between
+one start of a run and the next. Relative paths are relative to the working directory. Unknown fields, unknown names and
+contradictions are one-line errors that name the field and the nearest right one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from harness.content import PACKAGE, read_yaml
+from harness.errors import UserError, unknown_name
+from harness.methods import METHODS, method_needs, method_style
+from harness.records import Finite, Style
+from harness.trainers.base import TrainerSettings
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Part(BaseModel):
+    """A frozen block of the configuration that knows all of its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SubjectConfig(Part):
+    """One row of the tables.
+
+    Attributes:
+        name: Unique within the run.
+        label: What the tables call it.
+        method: Name of the method.
+        mistakes: ``origin`` or ``self``, for methods that use mistakes.
+        analyst: ``self`` or a name under ``models``, for methods that use analyses.
+        style: The prompt that it answers with; the method's own by default.
+        data: Replaces entries of the run's ``data``.
+        trainer: Replaces settings of the run's ``trainer``.
+        weights_of: Answers with the weights of that subject instead of training its own.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    label: str
+    method: str
+    mistakes: Literal["origin", "self"] | None = None
+    analyst: str | None = None
+    style: Style | None = None
+    data: dict[str, str | None] = {}
+    trainer: dict[str, Any] = {}
+    weights_of: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SubjectConfig:
+        if self.method not in METHODS:
+            raise ValueError(str(unknown_name("method", self.method, METHODS)))
+        for choice in ("mistakes", "analyst"):
+            if (getattr(self, choice) is not None) != (choice in method_needs(self.method)):
+                verb = "needs" if choice in method_needs(self.method) else "does not use"
+                raise ValueError(f"{self.method} {verb} '{choice}'")
+        return self
+
+    @property
+    def answer_style(self) -> Style:
+        """The prompt that it answers with."""
+        return self.style or method_style(self.method)
+
+
+class ModelConfig(Part):
+    """A further model that a recipe may ask, such as a stronger analyst.
+
+    Attributes:
+        backend: ``hf`` or another lm-eval model, or ``vale_oracle``.
+        path: Its folder; ``None`` for an oracle.
+    """
+
+    backend: str = "hf"
+    path: str | None = None
+
+
+class SamplingConfig(Part):
+    """How answers are drawn; their length is set by the task, or by ``max_new_tokens`` where there is no task."""
+
+    temperature: Finite = Field(default=0.0, ge=0)
+    top_p: Finite = Field(default=1.0, gt=0, le=1)
+    seed: int = 0
+    max_new_tokens: int = Field(default=256, gt=0)
+
+
+class PrepareConfig(Part):
+    """How mistakes, analyses and revisions are made.
+
+    Attributes:
+        sampling: How they are drawn.
+        mistake_judge: The judge that says whether an induced response is a mistake, and the label that means it.
+        analysis_judge: The judge that reads an analysis's verdict (counted, never filtered on).
+    """
+
+    sampling: SamplingConfig = SamplingConfig()
+    mistake_judge: tuple[str, str]
+    analysis_judge: str
+
+
+class TaskConfig(Part):
+    """A task of the run.
+
+    Attributes:
+        data: A file, or the name of an entry of ``data``; the task's own default where absent.
+        split: ``dev`` while settings are chosen, ``test`` for reporting; only of tasks that have both.
+        limit: At most so many samples, the first ones.
+        max_new_tokens: Replaces the task's own length.
+    """
+
+    data: str | None = None
+    split: str | None = None
+    limit: int | None = Field(default=None, gt=0)
+    max_new_tokens: int | None = Field(default=None, gt=0)
+
+
+class ClaimConfig(Part):
+    """A sentence to test: ``first`` is larger than ``second``, each ``subject.metric``, paired by prompt."""
+
+    name: str
+    text: str
+    first: str
+    second: str
+
+
+class ThroughputConfig(Part):
+    """What changes the speed and never a result.
+
+    Attributes:
+        workers: Processes that train and answer side by side; 0 means one a core.
+        batch_size: Questions asked of a local model at once.
+        device: ``cpu``, ``cuda`` or ``auto``.
+    """
+
+    workers: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=64, gt=0)
+    device: str = "auto"
+
+
+class RunConfig(Part):
+    """Everything that a run is made from."""
+
+    name: str
+    description: str = ""
+    base: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    seeds: tuple[int, ...] = (0,)
+    templates: str = "paper"
+    backend: str = "hf"
+    dtype: str = "float32"
+    models: dict[str, ModelConfig] = {}
+    data: dict[str, str | None] = {}
+    data_limit: int | None = Field(default=None, gt=0)
+    subjects: tuple[SubjectConfig, ...]
+    trainer: TrainerSettings
+    sampling: SamplingConfig = SamplingConfig()
+    prepare: PrepareConfig
+    tasks: dict[str, TaskConfig]
+    baselines: tuple[str, ...] = ()
+    claims: tuple[ClaimConfig, ...] = ()
+    layouts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    throughput: ThroughputConfig = ThroughputConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        names = [subject.name for subject in self.subjects]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two subjects share the name '{next(n for n in names if names.count(n) > 1)}'")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: a seed stands there twice")
+        if len(self.base) not in (0, 1, len(self.seeds)):
+            raise ValueError(f"base: give one for all seeds or one a seed ({len(self.base)} for {len(self.seeds)})")
+        for subject in self.subjects:
+            self._check_subject(subject, names)
+        for baseline in self.baselines:
+            if baseline not in names:
+                raise ValueError(f"baselines: {unknown_name('subject', baseline, names)}")
+        return self
+
+    def _check_subject(self, subject: SubjectConfig, names: list[str]) -> None:
+        if subject.weights_of is not None and subject.weights_of not in names:
+            raise ValueError(f"subjects.{subject.name}: {unknown_name('subject', subject.weights_of, names)}")
+        if subject.analyst not in (None, "self", *self.models):
+            raise ValueError(f"subjects.{subject.name}: {unknown_name('model', str(subject.analyst), self.models)}")
+
+    def bases(self) -> dict[int, str]:
+        """Seed → the base that its training begins from.
+
+        Raises:
+            UserError: The recipe leaves the base to the user, who gave none.
+        """
+        if not self.base:
+            raise UserError(f"recipe '{self.name}' needs a base model: --set base=DIR (a Hugging Face checkpoint folder)")
+        paths = self.base if len(self.base) > 1 else self.base * len(self.seeds)
+        return dict(zip(self.seeds, paths, strict=True))
+
+    def subject(self, name: str) -> SubjectConfig:
+        """A subject by name."""
+        return next(subject for subject in self.subjects if subject.name == name)
+
+    def trainer_of(self, subject: SubjectConfig) -> TrainerSettings:
+        """The trainer settings of a subject: the run's with the subject's on top."""
+        return TrainerSettings.model_validate({**self.trainer.model_dump(), **subject.trainer})
+
+    def workers(self) -> int:
+        """How many processes to use."""
+        return self.throughput.workers or os.cpu_count() or 1
+
+
+def recipe_names() -> list[str]:
+    """The built-in recipes."""
+    return sorted(path.stem for path in (PACKAGE / "recipes").glob("*.yaml"))
+
+
+def recipe_path(name_or_path: str) -> Path:
+    """A built-in recipe by name, or a YAML file by path."""
+    path = PACKAGE / "recipes" / f"{name_or_path}.yaml"
+    if path.is_file():
+        return path
+    if Path(name_or_path).is_file():
+        return Path(name_or_path)
+    raise unknown_name("recipe", name_or_path, recipe_names())
+
+
+def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """A recipe with the ``--set`` values on top.
+
+    Args:
+        name_or_path: A built-in recipe's name or a YAML file.
+        overrides: ``path.to.field=value`` each; the value is read as YAML.
+
+    Raises:
+        UserError: Anything in it that is not as it should be.
+    """
+    path = recipe_path(name_or_path)
+    data = read_yaml(path)
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_told(error, data)}") from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    import yaml
+
+    field, equals, value = override.partition("=")
+    if not equals or not field:
+        raise UserError(f"--set {override}: write it as field=value, such as base=DIR or tasks.vale_helpful.limit=50")
+    *parents, last = field.split(".")
+    block: Any = data
+    for name in parents:
+        block = block.setdefault(name, {}) if isinstance(block, dict) else _entry(block, name, field)
+        if block is None:
+            raise UserError(f"--set {field}: '{name}' holds no fields")
+    if not isinstance(block, dict):
+        raise UserError(f"--set {field}: '{parents[-1]}' holds no fields")
+    try:
+        block[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        block[last] = value
+
+
+def _entry(block: Any, name: str, field: str) -> Any:
+    """An entry of a list of named blocks, such as ``subjects.sft``."""
+    named = {entry.get("name"): entry for entry in block if isinstance(entry, dict)} if isinstance(block, list) else {}
+    if name not in named:
+        raise UserError(f"--set {field}: {unknown_name('entry', name, (str(n) for n in named))}")
+    return named[name]
+
+
+def _told(error: ValidationError, data: dict[str, Any]) -> str:
+    """The first problem in one line, with the nearest field for an unknown one."""
+    problem = error.errors()[0]
+    where = [str(part) for part in problem["loc"]]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{'.'.join(where)}: {unknown_name('field', where[-1], _siblings(where, data))}"
+    return f"{'.'.join(where)}: {message}" if where else message
+
+
+def _siblings(where: list[str], data: dict[str, Any]) -> list[str]:
+    blocks: dict[str, type[BaseModel]] = {
+        "subjects": SubjectConfig, "models": ModelConfig, "sampling": SamplingConfig, "prepare": PrepareConfig,
+        "tasks": TaskConfig, "claims": ClaimConfig, "throughput": ThroughputConfig, "trainer": TrainerSettings,
+    }  # fmt: skip
+    model = RunConfig if len(where) == 1 else blocks.get("sampling" if "sampling" in where else where[0], RunConfig)
+    return list(model.model_fields)

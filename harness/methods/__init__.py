@@ -1,0 +1,55 @@
+"""How the training data of an aligned model is made: one module a method.
+
+A method reads alignment rows, may ask the base model or another model for more (mistakes, analyses, revisions), and
+gives training records. Every question it asks is recorded as it is answered, every row's way through it is on disk,
+and what it dropped is counted with the reason. Adding a method is adding a module here and a line to ``METHODS``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from harness.errors import unknown_name
+from harness.methods.base import Prepared, RowStep, Workbench
+from harness.records import Style
+
+METHODS: dict[str, str] = {
+    "vanilla": "the base model as it is",
+    "sft": "supervised fine-tuning on the good responses",
+    "critique_revise": "fine-tuning on the model's own revisions of mistakes",
+    "chain_of_hindsight": "fine-tuning on good and bad responses told apart by hindsight phrases",
+    "mistake_analysis": "fine-tuning on the good responses and on analyses of mistakes",
+}
+
+
+def _module(name: str) -> ModuleType:
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return import_module(f"harness.methods.{name}")
+
+
+def method_style(name: str) -> Style:
+    """The prompt that a method's models answer with unless a recipe says otherwise."""
+    style: Style = _module(name).STYLE
+    return style
+
+
+def method_needs(name: str) -> frozenset[str]:
+    """Which of ``mistakes`` and ``analyst`` a recipe must choose for this method."""
+    needs: frozenset[str] = _module(name).NEEDS
+    return needs
+
+
+def method_trains(name: str) -> bool:
+    """Whether the method trains at all."""
+    return hasattr(_module(name), "prepare")
+
+
+def prepare(name: str, bench: Workbench) -> Prepared:
+    """Makes a method's training records; see `Prepared`."""
+    prepared: Prepared = _module(name).prepare(bench)
+    return prepared
+
+
+__all__ = ["METHODS", "Prepared", "RowStep", "Workbench", "method_needs", "method_style", "method_trains", "prepare"]

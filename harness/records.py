@@ -1,0 +1,487 @@
+"""The records that every stage reads and appends, and the keys that identify them.
+
+A record is frozen, rejects unknown fields and non-finite numbers, and carries a schema version. Its key is the SHA-256
+of exactly the content that makes it what it is, so that resuming is a set difference and two runs are compared by
+pairing on equal keys. "Not measured" is a value of a closed enum, never a number. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Role = Literal["user", "input", "assistant", "critique"]
+Style = Literal["ordinary", "guided_harmless", "guided_harmful", "guided_analysis", "unguided_analysis", "revision"]
+
+
+def content_hash(content: Any) -> str:
+    """SHA-256 (hex, 64 characters) of a JSON value in canonical form: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Record(BaseModel):
+    """A frozen value with a schema version; subclasses name the fields that identify it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    schema_version: Literal[1] = 1
+
+    def to_line(self) -> str:
+        """The record as one line of JSON, newline included; equal records give equal bytes."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class Message(BaseModel):
+    """One turn. ``input`` is Alpaca's second field, ``critique`` an analysis of the turn before it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    role: Role
+    content: str
+
+
+class Sample(Record):
+    """One frozen test item.
+
+    Attributes:
+        task: Name of the task that it belongs to.
+        task_version: Version of that task.
+        messages: What is asked, in order; an analysis sample also holds the answer to be analysed.
+        style: How the messages become a prompt; ``None`` leaves it to the model that is asked.
+        choices: Labels whose likelihood is compared; empty where the model writes freely.
+        target: The right label of a classification sample, else ``None``.
+        labels: Facts about the item that judges may read (never shown to a model).
+        cluster: Items that share it are not independent (a plant, a red-team prompt, a document).
+        source: Where the item came from, such as ``"test.jsonl:17"``; not part of the key.
+    """
+
+    task: str
+    task_version: str
+    messages: tuple[Message, ...]
+    style: Style | None = None
+    choices: tuple[str, ...] = ()
+    target: str | None = None
+    labels: dict[str, JsonValue] = {}
+    cluster: str | None = None
+    source: str | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of everything but the source."""
+        return content_hash(self.model_dump(mode="json", exclude={"source", "schema_version"}))
+
+
+class Decoding(BaseModel):
+    """How text is drawn from a model. ``temperature`` 0 is greedy; ``seed`` makes sampling repeatable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    max_new_tokens: int = Field(default=256, gt=0)
+    temperature: Finite = Field(default=0.0, ge=0)
+    top_p: Finite = Field(default=1.0, gt=0, le=1)
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+class ModelSpec(Record):
+    """Everything about a model that can change an answer, and nothing that only changes the speed.
+
+    Attributes:
+        backend: What runs it: ``hf``, ``vllm``, another lm-eval model, ``scripted``, ``recorded`` or an oracle.
+        weights: SHA-256 over the weight, tokenizer and configuration files, or the served name of a remote model.
+        templates: SHA-256 of the template set that renders its prompts.
+        style: The prompt it answers with when a sample does not say.
+        decoding: How its text is drawn.
+    """
+
+    backend: str
+    weights: str
+    templates: str
+    style: Style = "ordinary"
+    decoding: Decoding = Decoding()
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of all fields."""
+        return content_hash(self.model_dump(mode="json", exclude={"schema_version"}))
+
+
+class CompletionOutcome(StrEnum):
+    """What became of one question to a model. Only ``ok``, ``empty`` and ``truncated`` are judged."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    FILTERED = "filtered"
+    ERROR = "error"
+
+
+JUDGED = frozenset({CompletionOutcome.OK, CompletionOutcome.EMPTY, CompletionOutcome.TRUNCATED})
+
+
+class Completion(Record):
+    """A model's answer to one sample.
+
+    Attributes:
+        sample_key: Key of the sample.
+        model_key: Key of the model that answered.
+        repeat: 0, 1, … where a sample is asked several times.
+        outcome: What became of the question.
+        text: The answer; of a choice sample the most likely label. Empty unless the outcome is judged.
+        logprobs: Of a choice sample, the log-likelihood (nats) of each label.
+        prompt_truncated: The prompt did not fit the model's context and lost its beginning.
+        detail: What went wrong, in one line, where something did.
+    """
+
+    sample_key: str
+    model_key: str
+    repeat: int = Field(default=0, ge=0)
+    outcome: CompletionOutcome
+    text: str = ""
+    logprobs: dict[str, Finite] | None = None
+    prompt_truncated: bool = False
+    detail: str | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of sample, model and repeat: what was asked, not what came back."""
+        return content_hash([self.sample_key, self.model_key, self.repeat])
+
+    @property
+    def final(self) -> bool:
+        """True when asking again would be paying twice; an error is owed again."""
+        return self.outcome is not CompletionOutcome.ERROR
+
+    @cached_property
+    def text_hash(self) -> str:
+        """SHA-256 of what a judge sees."""
+        return content_hash([self.outcome, self.text, self.logprobs])
+
+
+class JudgeSpec(Record):
+    """A judge's identity: change a comma of its prompt or its rule and its verdicts are owed again.
+
+    Attributes:
+        name: Name of the judge's folder.
+        version: Version that its folder declares.
+        content: SHA-256 over its prompt, scale, labels, parser, and the source of its rule.
+        model_key: Key of the model behind it, ``None`` for a rule.
+    """
+
+    name: str
+    version: str
+    content: str
+    model_key: str | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of all fields."""
+        return content_hash(self.model_dump(mode="json", exclude={"schema_version"}))
+
+
+class VerdictOutcome(StrEnum):
+    """What became of one judgment. Only ``ok`` carries a label or a score."""
+
+    OK = "ok"
+    UNPARSED = "unparsed"
+    REFUSED = "refused"
+    FILTERED = "filtered"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+class Verdict(Record):
+    """One judgment of one completion.
+
+    Attributes:
+        completion_key: Key of the completion judged.
+        text_hash: Hash of the text that was judged.
+        judge_key: Key of the judge.
+        seat: 0, 1, … where one judge is asked several times.
+        outcome: What became of the judgment.
+        label: The verdict of a labelling judge.
+        score: The verdict of a scoring judge, on its own scale.
+        reason: Why, in the judge's words.
+        raw: The judge's whole reply, kept so that parsing can be applied again.
+    """
+
+    completion_key: str
+    text_hash: str
+    judge_key: str
+    seat: int = Field(default=0, ge=0)
+    outcome: VerdictOutcome
+    label: str | None = None
+    score: Finite | None = None
+    reason: str = ""
+    raw: str | None = None
+
+    @model_validator(mode="after")
+    def _only_ok_measures(self) -> Verdict:
+        measured = self.label is not None or self.score is not None
+        if measured != (self.outcome is VerdictOutcome.OK):
+            raise ValueError("a verdict carries a label or a score exactly when its outcome is ok")
+        return self
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of what was judged, by whom, in which seat."""
+        return content_hash([self.completion_key, self.text_hash, self.judge_key, self.seat])
+
+    @property
+    def final(self) -> bool:
+        """True when judging again would be paying twice; an error is owed again."""
+        return self.outcome is not VerdictOutcome.ERROR
+
+
+class TrainingRecord(Record):
+    """One training pair: the loss falls on the completion alone.
+
+    Attributes:
+        prompt: What the model reads.
+        completion: What it learns to write (the end-of-text token is the trainer's to add).
+        kind: What the pair teaches, such as ``response``, ``analysis``, ``revision`` or ``hindsight``.
+        source: Key of the alignment row behind it.
+    """
+
+    prompt: str
+    completion: str
+    kind: str
+    source: str
+
+
+class Checkpoint(Record):
+    """What training produced, with its provenance.
+
+    Attributes:
+        recipe: SHA-256 of method and training settings.
+        data: SHA-256 of the training records, in order.
+        base: Weights hash of the model that training began from.
+        seed: Training seed.
+        weights: Weights hash of the result (see `ModelSpec.weights`).
+        path: Folder of the result, relative to the run directory.
+        metrics: What the trainer measured: steps, tokens, first and last loss.
+    """
+
+    recipe: str
+    data: str
+    base: str
+    seed: int
+    weights: str
+    path: str
+    metrics: dict[str, Finite] = {}
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of recipe, data, base and seed: what was trained, not what came out."""
+        return content_hash([self.recipe, self.data, self.base, self.seed])
+
+
+class Estimate(Record):
+    """A number with its error bar and its coverage; derived, never a source.
+
+    Attributes:
+        value: The estimate in the metric's own unit (rates as a share 0–1, scores on their scale); ``None`` when
+            nothing was scored.
+        low: Lower end of the interval, ``None`` where none can be given.
+        high: Upper end.
+        confidence: Nominal coverage of the interval.
+        method: How the interval was made, such as ``wilson``, ``cluster`` or ``t over 3 seeds``.
+        n_scored: Items with a usable verdict.
+        n_total: Items planned.
+        worst: The value if every lost item had come out worst; ``None`` where the metric has no bounds.
+        best: The value if every lost item had come out best.
+        n_seeds: Training seeds behind the value.
+    """
+
+    value: Finite | None
+    low: Finite | None = None
+    high: Finite | None = None
+    confidence: Finite = 0.95
+    method: str = "none"
+    n_scored: int = Field(ge=0)
+    n_total: int = Field(ge=0)
+    worst: Finite | None = None
+    best: Finite | None = None
+    n_seeds: int = Field(default=1, ge=0)
+
+
+class Comparison(Record):
+    """A paired difference; derived, never a source.
+
+    Attributes:
+        difference: First minus second, in the metric's own unit, over the items that both have.
+        low: Lower end of its interval.
+        high: Upper end.
+        p_value: Two-sided unless ``alternative`` says otherwise.
+        p_adjusted: The same after the correction for the table's other comparisons (Holm).
+        test: Name of the test.
+        alternative: ``two-sided`` or ``greater``.
+        n_pairs: Pairs compared.
+        n_unpaired: Items that only one side has.
+        n_seeds: Training seeds behind it.
+    """
+
+    difference: Finite | None
+    low: Finite | None = None
+    high: Finite | None = None
+    p_value: Finite | None = None
+    p_adjusted: Finite | None = None
+    test: str = "none"
+    alternative: Literal["two-sided", "greater"] = "two-sided"
+    n_pairs: int = Field(ge=0)
+    n_unpaired: int = Field(default=0, ge=0)
+    n_seeds: int = Field(default=1, ge=0)
+
+    @property
+    def decision(self) -> Literal["higher", "lower", "no difference", "not measured"]:
+        """What the interval allows one to say."""
+        if self.difference is None or self.low is None or self.high is None:
+            return "not measured"
+        if self.low > 0:
+            return "higher"
+        return "lower" if self.high < 0 else "no difference"
+
+
+class SubjectInfo(Record):
+    """A row of the tables: a method in one configuration, run over all seeds.
+
+    Attributes:
+        name: Unique within the run, such as ``ma-self-self``.
+        method: Name of the method, such as ``mistake_analysis``.
+        label: What the tables call it.
+        mistakes: Where its mistakes came from: ``origin``, ``self`` or ``None``.
+        analysis: Who analysed them: ``self``, the name of another model, or ``None``.
+        style: The prompt that it answers with.
+        seeds: Its seeds.
+    """
+
+    name: str
+    method: str
+    label: str
+    mistakes: str | None = None
+    analysis: str | None = None
+    style: Style = "ordinary"
+    seeds: tuple[int, ...]
+
+
+class MetricInfo(Record):
+    """A measured quantity.
+
+    Attributes:
+        name: Unique within the run, such as ``harmless_rate``.
+        label: What the tables call it.
+        task: The task whose samples it sums up.
+        judge: The judge whose verdicts it sums up; ``None`` for a classification metric, which reads the target.
+        kind: ``score`` (mean on a scale), ``rate`` (share of a label) or a classification measure.
+        rate_label: The label whose share a rate gives.
+        bounds: Smallest and largest value a single item can have.
+        higher_is_better: Direction of the metric; ``None`` where it has none.
+    """
+
+    name: str
+    label: str
+    task: str
+    judge: str | None = None
+    kind: Literal["score", "rate", "accuracy", "balanced_accuracy", "f1", "auc", "recall"]
+    rate_label: str | None = None
+    bounds: tuple[Finite, Finite] = (0.0, 1.0)
+    higher_is_better: bool | None = True
+
+
+class ScoreRow(Record):
+    """One estimate of one metric; ``seed`` is ``None`` for the value over all seeds."""
+
+    subject: str
+    metric: str
+    seed: int | None
+    estimate: Estimate
+
+
+class ComparisonRow(Record):
+    """A subject against a baseline on one metric, over all seeds, paired by sample."""
+
+    subject: str
+    baseline: str
+    metric: str
+    comparison: Comparison
+
+
+class Claim(Record):
+    """A sentence that the run was made to test, the test, and what came of it.
+
+    ``decision`` is ``supported`` (the interval lies on the claimed side), ``contradicted`` (it lies on the other side),
+    ``no difference`` (it includes zero) or ``not measured``.
+    """
+
+    name: str
+    text: str
+    subject: str
+    first: str
+    second: str
+    comparison: Comparison
+    decision: Literal["supported", "contradicted", "no difference", "not measured"]
+
+
+class ConfusionRow(Record):
+    """Counts of a classification task: ``counts[target][answer]``, and items whose answer was no label."""
+
+    subject: str
+    seed: int | None
+    task: str
+    counts: dict[str, dict[str, int]]
+    n_invalid: int
+
+
+class PreparationRow(Record):
+    """How a subject's training data came about: what was triggered, kept, dropped and why, counted."""
+
+    subject: str
+    seed: int
+    counts: dict[str, int]
+    training: dict[str, Finite] = {}
+
+
+class Scores(Record):
+    """Everything that reports are made from: ``scores.json``. Derived from samples, completions and verdicts."""
+
+    run: str
+    subjects: tuple[SubjectInfo, ...]
+    metrics: tuple[MetricInfo, ...]
+    estimates: tuple[ScoreRow, ...]
+    comparisons: tuple[ComparisonRow, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    confusions: tuple[ConfusionRow, ...] = ()
+    preparations: tuple[PreparationRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Cell(Record):
+    """Which model answered a task for a subject and seed: the link from completions to the rows of the tables.
+
+    Attributes:
+        subject: Name of the subject.
+        seed: Training seed.
+        task: Name of the task.
+        model: Identity of the model, whose key the completions carry.
+        checkpoint: Key of the checkpoint, ``None`` for a model that was not trained here.
+    """
+
+    subject: str
+    seed: int
+    task: str
+    model: ModelSpec
+    checkpoint: str | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of subject, seed and task; the latest record of a cell counts."""
+        return content_hash([self.subject, self.seed, self.task])
+
+    @property
+    def final(self) -> bool:
+        """A cell never fails."""
+        return True

@@ -1,0 +1,319 @@
+"""A table of typed cells, built from `Scores` and a layout by a pure function; every renderer reads this and nothing else.
+
+A cell holds what was measured (an `Estimate`), the paired difference to the baseline (a `Comparison`), the published number
+and the text of each. Numbers stay in the metric's own unit; only texts are in per cent. What the run does not have is left
+out of the table, and a table with nothing in it is a `Skipped` with its reason.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from harness.records import Comparison, Estimate, MetricInfo, Scores, SubjectInfo
+from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTable, SubjectFilter
+
+ABSENT = "–"
+UNKNOWN = "?"
+NO_DIFFERENCE = "n.s."
+HEADINGS = {"label": "Method", "method": "Method", "mistakes": "Mistake source", "analysis": "Analysis source"}
+
+
+class Published(NamedTuple):
+    """A published number as printed, and its difference to the published baseline; ``None`` is unknown."""
+
+    value: float | None
+    difference: float | None
+
+
+class CellText(NamedTuple):
+    """The parts of a cell as text, each empty where there is nothing to say; renderers only arrange them."""
+
+    value: str
+    interval: str = ""
+    difference: str = ""
+    coverage: str = ""
+    bounds: str = ""
+    published: str = ""
+
+    def line(self) -> str:
+        """All parts on one line, such as ``87.2 [63.1, 100.0] (+35.1) n=720/720``."""
+        return " ".join(part for part in (*self[:5], self.published and f"; {self.published}") if part).replace(" ;", ";")
+
+
+class Cell(NamedTuple):
+    """One metric of one subject."""
+
+    estimate: Estimate | None
+    difference: Comparison | None
+    published: Published | None
+    text: CellText
+
+
+class Heading(NamedTuple):
+    """A metric column: what it is called, in which unit and with how many digits it is printed."""
+
+    metric: str
+    label: str
+    percent: bool
+    digits: int
+    higher_is_better: bool | None
+
+    def title(self) -> str:
+        """Label, unit and direction, such as ``Harmless rate (%) ↑``."""
+        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        return f"{self.label}{' (%)' if self.percent else ''}{arrow}"
+
+
+class Row(NamedTuple):
+    """One subject: its leading cells, and a name that is unique within the table."""
+
+    subject: str
+    heads: tuple[str, ...]
+    name: str
+    cells: tuple[Cell, ...]
+
+
+class Table(NamedTuple):
+    """What renderers read."""
+
+    name: str
+    title: str
+    kind: str
+    caption: str
+    groups: tuple[str, ...]
+    headings: tuple[Heading, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...]
+
+
+class Skipped(NamedTuple):
+    """A layout that the run has nothing for, and why."""
+
+    name: str
+    reason: str
+
+
+class _Lookup(NamedTuple):
+    estimates: dict[tuple[str, str], Estimate]
+    comparisons: dict[tuple[str, str, str], Comparison]
+
+
+def build_table(
+    name: str, layout: Layout, scores: Scores, published: PublishedTable | None = None, source: str = ""
+) -> Table | Skipped:
+    """The table that a layout makes of a run's scores.
+
+    Args:
+        name: Name of the layout, which names the files too.
+        layout: Rows, columns, baseline.
+        scores: What was measured; estimates over all seeds are those with ``seed`` None.
+        published: The published table beside it, if the layout asks for one.
+        source: Where the published numbers come from.
+    """
+    metrics = {metric.name: metric for metric in scores.metrics}
+    columns = [column for column in layout.columns if column.metric in metrics]
+    subjects = layout.subjects(scores.subjects)
+    if not columns:
+        return Skipped(name, f"none of its metrics was measured ({', '.join(c.metric for c in layout.columns)})")
+    lookup = _lookup(scores)
+    shown = [one for one in subjects if any((one.name, column.metric) in lookup.estimates for column in columns)]
+    if not shown:
+        return Skipped(name, "none of its subjects was measured" if subjects else "none of its subjects is in the run")
+    used = [column for column in columns if any((one.name, column.metric) in lookup.estimates for one in shown)]
+    headings = tuple(_heading(column, metrics[column.metric]) for column in used)
+    baseline = _baseline(layout, scores.subjects)
+    names = _unique_names(shown)
+    rows = tuple(_row(one, names[one.name], layout, headings, lookup, baseline, published) for one in shown)
+    groups = tuple(HEADINGS[group] for group in layout.groups)
+    table = Table(name, layout.title, layout.kind, layout.caption, groups, headings, rows, ())
+    return table._replace(footnotes=_footnotes(table, layout, baseline, published, source))
+
+
+def show(value: float, heading: Heading) -> str:
+    """A value in the column's printed unit, never as ``-0.0``."""
+    return f"{_rounded(value, heading):.{heading.digits}f}"
+
+
+def show_difference(comparison: Comparison, heading: Heading) -> str:
+    """A difference in brackets: ``(+35.1)``, ``(+2.5 n.s.)`` where its interval includes zero, or nothing."""
+    if comparison.difference is None:
+        return ""
+    mark = {"no difference": f" {NO_DIFFERENCE}", "not measured": " no interval"}.get(comparison.decision, "")
+    return f"({_rounded(comparison.difference, heading):+.{heading.digits}f}{mark})"
+
+
+def show_interval(low: float | None, high: float | None, heading: Heading) -> str:
+    """An interval in square brackets, or words where none can be given."""
+    if low is None or high is None:
+        return "[no interval]"
+    return f"[{show(low, heading)}, {show(high, heading)}]"
+
+
+def show_p(p_value: float | None) -> str:
+    """A p value with three digits, such as ``p = 0.013``."""
+    if p_value is None:
+        return "no p value"
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def plain_heading(metric: MetricInfo) -> Heading:
+    """How a metric is printed where no layout says: rates in per cent, everything else on its own scale."""
+    percent = metric.bounds == (0.0, 1.0) and metric.kind != "auc"
+    digits = 1 if percent else 3 if metric.kind == "auc" else 2
+    return Heading(metric.name, metric.label, percent, digits, metric.higher_is_better)
+
+
+def _rounded(value: float, heading: Heading) -> float:
+    return round(value * 100 if heading.percent else value, heading.digits) + 0.0
+
+
+def _lookup(scores: Scores) -> _Lookup:
+    return _Lookup(
+        {(row.subject, row.metric): row.estimate for row in scores.estimates if row.seed is None},
+        {(row.subject, row.baseline, row.metric): row.comparison for row in scores.comparisons},
+    )
+
+
+def _heading(column: Column, metric: MetricInfo) -> Heading:
+    label = column.label or metric.label
+    return Heading(metric.name, label, column.unit == "percent", column.digits, metric.higher_is_better)
+
+
+def _baseline(layout: Layout, subjects: tuple[SubjectInfo, ...]) -> SubjectInfo | None:
+    if layout.baseline is None:
+        return None
+    chosen = layout.model_copy(update={"rows": (layout.baseline,)}).subjects(subjects)
+    return chosen[0] if chosen else None
+
+
+def _unique_names(subjects: list[SubjectInfo]) -> dict[str, str]:
+    """Labels, with the sources behind those that several subjects share, and the subject's name if that is not enough."""
+    found = {one.name: one.label for one in subjects}
+    for repeat in (lambda one: f"{one.label} ({_sources(one)})", lambda one: one.name):
+        taken = list(found.values())
+        found = {one.name: repeat(one) if taken.count(found[one.name]) > 1 else found[one.name] for one in subjects}
+    return found
+
+
+def _sources(subject: SubjectInfo) -> str:
+    parts = [("mistakes", subject.mistakes), ("analysis", subject.analysis)]
+    return ", ".join(f"{what} {_source(name)}" for what, name in parts if name) or subject.style
+
+
+def _source(name: str | None) -> str:
+    return {None: ABSENT, "self": "own", "origin": "origin"}.get(name, name or ABSENT)
+
+
+def _head(subject: SubjectInfo, group: str) -> str:
+    if group in ("mistakes", "analysis"):
+        return _source(getattr(subject, group)).capitalize() if getattr(subject, group) in ("self", "origin") else _source(
+            getattr(subject, group)
+        )
+    return subject.label if group == "label" else subject.method.replace("_", " ")
+
+
+def _row(
+    subject: SubjectInfo,
+    name: str,
+    layout: Layout,
+    headings: tuple[Heading, ...],
+    lookup: _Lookup,
+    baseline: SubjectInfo | None,
+    published: PublishedTable | None,
+) -> Row:
+    heads = [_head(subject, group) for group in layout.groups]
+    if not {"mistakes", "analysis"} & set(layout.groups):
+        heads[0] = name
+    base = baseline.name if baseline is not None else ""
+    cells = (
+        _cell(
+            lookup.estimates.get((subject.name, heading.metric)),
+            lookup.comparisons.get((subject.name, base, heading.metric)),
+            _published(published, subject, heading),
+            heading,
+        )
+        for heading in headings
+    )
+    return Row(subject.name, tuple(heads), name, tuple(cells))
+
+
+def _cell(
+    estimate: Estimate | None, difference: Comparison | None, published: Published | None, heading: Heading
+) -> Cell:
+    printed = "" if published is None else _published_text(published, heading)
+    if estimate is None:
+        return Cell(None, None, published, CellText(ABSENT, published=printed))
+    coverage = f"n={estimate.n_scored}/{estimate.n_total}"
+    if estimate.value is None:
+        return Cell(estimate, difference, published, CellText("not measured", coverage=coverage, published=printed))
+    bounds = ""
+    if estimate.n_scored < estimate.n_total and estimate.worst is not None and estimate.best is not None:
+        bounds = f"worst–best {show(estimate.worst, heading)}–{show(estimate.best, heading)}"
+    text = CellText(
+        show(estimate.value, heading),
+        show_interval(estimate.low, estimate.high, heading),
+        "" if difference is None else show_difference(difference, heading),
+        coverage,
+        bounds,
+        printed,
+    )
+    return Cell(estimate, difference, published, text)
+
+
+def _published(published: PublishedTable | None, subject: SubjectInfo, heading: Heading) -> Published | None:
+    if published is None:
+        return None
+    row = next((one for one in published.rows if _matches(one, subject)), None)
+    if row is None or heading.metric not in row.values:
+        return None
+    value = row.values[heading.metric]
+    base = next((one.values.get(heading.metric) for one in published.rows if _is_base(published.baseline, one)), None)
+    unknown = value is None or base is None or _is_base(published.baseline, row)
+    return Published(value, None if unknown or value is None or base is None else round(value - base, 6))
+
+
+def _matches(row: PublishedRow, subject: SubjectInfo) -> bool:
+    return row.takes(subject)
+
+
+def _is_base(baseline: SubjectFilter, row: PublishedRow) -> bool:
+    return row.method == baseline.method
+
+
+def _published_text(published: Published, heading: Heading) -> str:
+    if published.value is None:
+        return f"paper {UNKNOWN}"
+    difference = "" if published.difference is None else f" ({published.difference:+.{heading.digits}f})"
+    return f"paper {published.value:.{heading.digits}f}{difference}"
+
+
+def _footnotes(
+    table: Table, layout: Layout, baseline: SubjectInfo | None, published: PublishedTable | None, source: str
+) -> tuple[str, ...]:
+    cells = [cell for row in table.rows for cell in row.cells]
+    measured = [cell.estimate for cell in cells if cell.estimate is not None]
+    notes = [f"value [{_confidence(measured)}% interval] n = items scored/planned, over all seeds. {_methods(measured)}"]
+    if baseline is not None and any(cell.text.difference for cell in cells):
+        notes.append(
+            f"In round brackets: paired difference to {baseline.label}, in the column's unit; "
+            f"{NO_DIFFERENCE}: the interval of that difference includes zero."
+        )
+    if any(cell.text.bounds for cell in cells):
+        notes.append("worst–best: the value if every item that was not scored had come out worst, or best.")
+    if published is not None and any(cell.published is not None for cell in cells):
+        notes.append(
+            f"paper: printed in {source} for {published.setting}; other models, data and judges, so compare directions, "
+            "not values. In round brackets: its difference to that paper's vanilla row."
+        )
+        if any(cell.published is not None and cell.published.value is None for cell in cells):
+            notes.append(f"{UNKNOWN}: the published number is unknown to us.")
+    return tuple([*notes, layout.note] if layout.note else notes)
+
+
+def _confidence(estimates: list[Estimate]) -> str:
+    return "/".join(sorted({f"{100 * estimate.confidence:g}" for estimate in estimates}))
+
+
+def _methods(estimates: list[Estimate]) -> str:
+    methods = sorted({estimate.method for estimate in estimates if estimate.value is not None})
+    return f"Intervals: {'; '.join(methods)}." if methods else ""

@@ -1,0 +1,227 @@
+"""Train, answer and judge: runs the jobs of a sealed run in worker processes and judges beside them.
+
+The calling process holds the run's lock, gives out jobs, judges what appears and tells progress; the workers append
+records themselves. When it dies its workers die with it. After a failed job no further one is given out; what was
+finished stays finished, and the same command takes the rest up again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty
+from typing import Any, NamedTuple
+
+from harness.errors import UserError
+from harness.records import Cell, Checkpoint, Completion
+from harness.stages.answering import owed
+from harness.stages.jobs import Event, Worker
+from harness.stages.judge import JudgeStage
+from harness.stages.plan import Plan, trained_subjects
+from harness.store import Run, latest, read, share_lock, wait_for_workers
+
+POLL_SECONDS = 0.3
+Tell = Callable[[dict[str, tuple[int, int]]], None]
+
+
+class Job(NamedTuple):
+    """A subject to train and to answer with."""
+
+    subject: str
+    seed: int
+
+
+def execute(run: Run, plan: Plan, include_paths: Sequence[Path], tell: Tell) -> None:
+    """Brings a sealed run to its end: everything trained, answered and judged.
+
+    Args:
+        run: The run, sealed and locked.
+        plan: Its plan.
+        include_paths: Further content folders.
+        tell: Called with stage → (done, total) whenever something may have moved.
+
+    Raises:
+        UserError: A job failed; its reason is told.
+    """
+    judges = {name: [plan.judges[judge] for judge in task.spec.judges] for name, task in plan.tasks.items()}
+    judging = JudgeStage(run, plan.samples(), judges)
+    judging.step()
+    jobs = unfinished(run, plan)
+    if jobs:
+        wait_for_workers(run.path)
+        with _pool(run, plan, include_paths, len(jobs)) as (pool, events):
+            _Drive(plan, jobs, pool, events, judging, tell).run()
+    judging.step()
+
+
+def unfinished(run: Run, plan: Plan) -> list[Job]:
+    """The jobs that still owe a checkpoint or an answer, in the order of the configuration."""
+    cells = latest(read(run.cells_file, Cell).records)
+    known = latest(read(run.completions_file, Completion).records)
+    owners = [subject for subject in plan.config.subjects if subject.weights_of is None]
+    jobs = [Job(subject.name, seed) for seed in plan.config.seeds for subject in owners]
+    return [job for job in jobs if not _finished(run, plan, job, cells, known)]
+
+
+def _finished(run: Run, plan: Plan, job: Job, cells: dict[str, Cell], known: dict[str, Completion]) -> bool:
+    weights = _weights(run, plan, job)
+    found = {(cell.subject, cell.task): cell for cell in cells.values() if cell.seed == job.seed}
+    sharers = [s.name for s in plan.config.subjects if job.subject in (s.name, s.weights_of)]
+    for sharer in sharers:
+        for task, loaded in plan.tasks.items():
+            cell = found.get((sharer, task))
+            if cell is None or cell.model.weights != weights or owed(loaded.samples, cell.model, known):
+                return False
+    return True
+
+
+def _weights(run: Run, plan: Plan, job: Job) -> str | None:
+    """Hash of the weights that a job's subject answers with; ``None`` while it is not trained."""
+    if job.subject not in {subject.name for subject in trained_subjects(plan.config)}:
+        return str(plan.manifest["bases"][str(job.seed)])
+    file = run.path / "train" / job.subject / str(job.seed) / "checkpoint.json"
+    return Checkpoint.model_validate_json(file.read_text(encoding="utf-8")).weights if file.exists() else None
+
+
+class _Drive:
+    """Gives out jobs: each seed's data first, then its subjects, the longest first."""
+
+    def __init__(
+        self, plan: Plan, jobs: list[Job], pool: ProcessPoolExecutor, events: Any, judging: JudgeStage, tell: Tell
+    ) -> None:
+        self.plan, self.jobs, self.pool, self.events, self.judging, self.tell = plan, jobs, pool, events, judging, tell
+        self.trained = [subject.name for subject in trained_subjects(plan.config)]
+        self.seeds = sorted({job.seed for job in jobs if job.subject in self.trained})
+        self.running: dict[Future[Any], int | None] = {}
+        self.failure: BaseException | None = None
+        self.done = {"data": 0, "steps": 0, "answers": 0}
+        self.totals = {"data": len(self.seeds) * len(self.trained), "steps": 0, "answers": self._n_answers()}
+
+    def _n_answers(self) -> int:
+        sharers = [s.weights_of or s.name for s in self.plan.config.subjects]
+        return sum(sharers.count(job.subject) for job in self.jobs) * len(self.plan.samples())
+
+    def run(self) -> None:
+        """Until every job has ended; raises the first failure."""
+        for seed in self.seeds:
+            self.running[self.pool.submit(_make_data, seed)] = seed
+        self._submit([job for job in self.jobs if job.subject not in self.trained])
+        while self.running:
+            finished, _ = wait(self.running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in finished:
+                self._settle(future)
+            self._progress()
+        if self.failure is not None:
+            raise _told(self.failure)
+
+    def _submit(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.running[self.pool.submit(_train_and_answer, job)] = None
+
+    def _settle(self, future: Future[Any]) -> None:
+        seed = self.running.pop(future)
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self.failure = self.failure or error
+            for waiting in self.running:
+                waiting.cancel()
+        elif seed is not None and self.failure is None:
+            self._submit(self._ready(seed, future.result()))
+
+    def _ready(self, seed: int, sizes: dict[str, int]) -> list[Job]:
+        jobs = [job for job in self.jobs if job.seed == seed and job.subject in sizes]
+        for job in jobs:
+            settings = self.plan.config.trainer_of(self.plan.config.subject(job.subject))
+            self.totals["steps"] += settings.n_steps(sizes[job.subject])
+        return sorted(jobs, key=lambda job: -sizes[job.subject])
+
+    def _progress(self) -> None:
+        while True:
+            try:
+                event: Event = self.events.get_nowait()
+            except Empty:
+                break
+            self.done[event.kind] += event.done
+        self.judging.step()
+        self.tell({name: (done, max(done, self.totals[name])) for name, done in self.done.items()})
+
+
+def _told(error: BaseException) -> BaseException:
+    if isinstance(error, BrokenProcessPool):
+        return UserError(
+            "a worker process was killed, perhaps for want of memory; what is finished is kept: start the same "
+            "command again, with fewer workers (--set throughput.workers=1) if memory is short"
+        )
+    return error
+
+
+@contextmanager
+def _pool(
+    run: Run, plan: Plan, include_paths: Sequence[Path], n_jobs: int
+) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
+    """Worker processes that die with this one, and the queue on which they tell their progress."""
+    context = multiprocessing.get_context("spawn")
+    events = context.Queue()
+    workers = min(plan.config.workers(), n_jobs)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=context,
+        initializer=_start,
+        initargs=(run.path, plan.config.model_dump_json(), tuple(include_paths), threads, events),
+    )
+    try:
+        yield pool, events
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# In the worker
+
+_worker: Worker | None = None
+_hold: Any = None
+
+
+def _start(path: Path, config: str, include_paths: tuple[Path, ...], threads: int, events: Any) -> None:
+    global _worker, _hold
+    from harness.config import RunConfig
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+    for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _hold = share_lock(path)
+    _worker = Worker(path, RunConfig.model_validate_json(config), include_paths, events.put)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _make_data(seed: int) -> dict[str, int]:
+    assert _worker is not None
+    return _worker.make_data(seed)
+
+
+def _train_and_answer(job: Job) -> None:
+    assert _worker is not None
+    _worker.train_and_answer(job.subject, job.seed)

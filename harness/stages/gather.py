@@ -1,0 +1,120 @@
+"""Gather what a run measured: for each subject, seed and task, every planned sample with its completion and verdicts.
+
+Reads samples, cells, completions and verdicts; writes nothing. What is missing stays visible as ``None``: a sample
+without a completion, a completion without a usable verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from harness.records import JUDGED, Cell, Completion, JudgeSpec, MetricInfo, Sample, Verdict, VerdictOutcome
+from harness.stages.answering import completion_key
+from harness.stats.classification import Answers
+from harness.store import Run, latest, read
+
+
+class Item(NamedTuple):
+    """A planned sample and what became of it; ``verdicts`` by the judge's name."""
+
+    sample: Sample
+    completion: Completion | None
+    verdicts: dict[str, Verdict]
+
+    @property
+    def prompt(self) -> str:
+        """The instruction that it belongs to; items of different tasks with the same one are paired."""
+        group = self.sample.labels.get("group")
+        return group if isinstance(group, str) else self.sample.messages[0].content
+
+
+CellId = tuple[str, int, str]
+
+
+def gather(run: Run, samples: Iterable[Sample], judges: Mapping[str, JudgeSpec]) -> dict[CellId, list[Item]]:
+    """(subject, seed, task) → its items, in the samples' order.
+
+    Args:
+        run: The run.
+        samples: Its frozen samples.
+        judges: Name → identity of the judges whose verdicts count.
+    """
+    by_task: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_task.setdefault(sample.task, []).append(sample)
+    completions = latest(read(run.completions_file, Completion).records)
+    verdicts = _verdicts(run, judges)
+    found = {}
+    for cell in latest(read(run.cells_file, Cell).records).values():
+        keys = [(s, completion_key(s, cell.model)) for s in by_task.get(cell.task, ())]
+        found[cell.subject, cell.seed, cell.task] = [
+            Item(s, completions.get(key), verdicts.get(key, {}) if key in completions else {}) for s, key in keys
+        ]
+    return found
+
+
+def _verdicts(run: Run, judges: Mapping[str, JudgeSpec]) -> dict[str, dict[str, Verdict]]:
+    names = {spec.key: name for name, spec in judges.items()}
+    found: dict[str, dict[str, Verdict]] = {}
+    for verdict in latest(read(run.verdicts_file, Verdict).records).values():
+        if verdict.judge_key in names:
+            found.setdefault(verdict.completion_key, {})[names[verdict.judge_key]] = verdict
+    return found
+
+
+def item_values(metric: MetricInfo, items: Sequence[Item]) -> dict[str, float]:
+    """Sample key → value of a metric that is a mean over items; lost items are absent."""
+    if metric.kind in ("score", "rate"):
+        found = ((item, _judged(metric, item)) for item in items)
+    else:
+        found = ((item, _right(metric, item)) for item in items)
+    return {item.sample.key: value for item, value in found if value is not None}
+
+
+def _judged(metric: MetricInfo, item: Item) -> float | None:
+    verdict = item.verdicts.get(metric.judge or "")
+    if verdict is None or verdict.outcome is not VerdictOutcome.OK:
+        return None
+    if metric.kind == "score":
+        return verdict.score
+    return None if verdict.label is None else float(verdict.label == metric.rate_label)
+
+
+def _right(metric: MetricInfo, item: Item) -> float | None:
+    if metric.kind == "recall" and item.sample.target != metric.rate_label:
+        return None
+    said = _answer(metric, item)
+    return None if said is None else float(said == item.sample.target)
+
+
+def _answer(metric: MetricInfo, item: Item) -> str | None:
+    """The label that was given, some other text for an invalid answer, ``None`` for a lost one."""
+    if item.completion is None or item.completion.outcome not in JUDGED:
+        return None
+    if metric.judge is None:
+        return item.completion.text
+    verdict = item.verdicts.get(metric.judge)
+    if verdict is None or verdict.outcome in (VerdictOutcome.ERROR, VerdictOutcome.SKIPPED, VerdictOutcome.FILTERED):
+        return None
+    return verdict.label or f"invalid ({verdict.outcome})"
+
+
+def answers(metric: MetricInfo, items: Sequence[Item]) -> Answers:
+    """A classification task's items as `harness.stats.classification` reads them."""
+    choices = next((item.sample.choices for item in items if item.sample.choices), ())
+    margins = None
+    if len(choices) == 2:
+        logprobs = [item.completion.logprobs if item.completion else None for item in items]
+        margins = [None if found is None else found["harmful"] - found["harmless"] for found in logprobs]
+    return Answers(
+        targets=[item.sample.target or "" for item in items],
+        answers=[_answer(metric, item) for item in items],
+        clusters=clusters(items),
+        margins=margins,
+    )
+
+
+def clusters(items: Sequence[Item]) -> list[str | None]:
+    """The cluster of each item."""
+    return [item.sample.cluster for item in items]

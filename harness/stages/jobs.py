@@ -1,0 +1,229 @@
+"""What a worker process does: make a seed's training data, train a subject, answer the tasks with it.
+
+Reads the sealed run (manifest, samples, alignment rows), appends completions and cells, and writes below ``train/``:
+``steps.jsonl`` (every question asked while making data), and for each subject and seed ``records.jsonl``,
+``rows.jsonl`` (each row's way), ``counts.json``, ``checkpoint/`` and ``checkpoint.json``. Each job takes up what an
+earlier, interrupted one left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.config import RunConfig, SamplingConfig, SubjectConfig
+from harness.judging import Judge, JudgeItem, load_judge
+from harness.methods import Workbench, prepare
+from harness.models.base import Model
+from harness.models.weights import weights_hash
+from harness.prompting import load_templates
+from harness.records import Cell, Checkpoint, Completion, Decoding, ModelSpec, Sample, TrainingRecord, content_hash
+from harness.sources import base_folder, open_checkpoint, open_model
+from harness.stages.answering import answer
+from harness.stages.plan import read_rows_of, trained_subjects
+from harness.store import Run, append, latest, read, write_atomic
+from harness.tasks import TaskSpec, load_spec
+
+
+class Event(NamedTuple):
+    """What a worker tells of its progress: so many more units of work of one kind are done."""
+
+    kind: str
+    done: int
+
+
+Report = Callable[[Event], None]
+
+
+class Worker:
+    """One process's view of a run.
+
+    Args:
+        run_path: The run's folder.
+        config: The configuration, with the speed settings of this start.
+        include_paths: Further content folders.
+        report: Told of progress.
+    """
+
+    def __init__(self, run_path: Path, config: RunConfig, include_paths: Sequence[Path], report: Report) -> None:
+        self.run = Run.open(run_path)
+        self.config = config
+        self.include_paths = tuple(include_paths)
+        self.report = report
+        self.templates = load_templates(config.templates)
+        self.judge = cache(lambda name: load_judge(name, self.include_paths))
+
+    @cached_property
+    def samples(self) -> dict[str, list[Sample]]:
+        """Task → its samples."""
+        found: dict[str, list[Sample]] = {}
+        for sample in read(self.run.samples_file, Sample).records:
+            found.setdefault(sample.task, []).append(sample)
+        return found
+
+    @cached_property
+    def tasks(self) -> dict[str, TaskSpec]:
+        """Task → its specification."""
+        return {name: load_spec(name, self.include_paths) for name in self.config.tasks}
+
+    # Making training data
+
+    def make_data(self, seed: int) -> dict[str, int]:
+        """Makes the training records of every subject of a seed; subject → how many records."""
+        known = latest(read(self.run.steps_file, Completion).records)
+        models: dict[str, Model] = {}
+        sizes = {}
+        for subject in trained_subjects(self.config):
+            folder = self._folder(subject, seed)
+            if not (folder / "counts.json").exists():
+                self._make(subject, seed, known, models)
+            sizes[subject.name] = len(read(folder / "records.jsonl", TrainingRecord).records)
+            self.report(Event("data", 1))
+        return sizes
+
+    def _make(
+        self, subject: SubjectConfig, seed: int, known: dict[str, Completion], models: dict[str, Model]
+    ) -> None:
+        mistake_judge, mistake_label = self.config.prepare.mistake_judge
+
+        def ask(who: str, samples: Sequence[Sample]) -> list[Completion]:
+            spec = self._preparing_spec(who, seed)
+            return answer(
+                lambda: models.setdefault(who, self._open(who, seed)) if who not in models else models[who],
+                spec, samples, self.templates, known, self.run.steps_file, self.config.throughput.batch_size,
+            )  # fmt: skip
+
+        def is_mistake(sample: Sample, completion: Completion) -> str | None:
+            label = _label(self.judge(mistake_judge), sample, completion)
+            return None if label is None else "mistake" if label == mistake_label else "fine"
+
+        def verdict(sample: Sample, completion: Completion) -> str | None:
+            return _label(self.judge(self.config.prepare.analysis_judge), sample, completion)
+
+        rows = read_rows_of(self.run, subject.name)
+        made = prepare(
+            subject.method,
+            Workbench(rows, self.templates, ask, is_mistake, verdict, subject.mistakes, subject.analyst),
+        )
+        folder = self._folder(subject, seed)
+        write_atomic(folder / "records.jsonl", "".join(record.to_line() for record in made.records))
+        write_atomic(folder / "rows.jsonl", "".join(step.to_line() for step in made.steps))
+        write_atomic(folder / "counts.json", json.dumps(made.counts, indent=2, sort_keys=True) + "\n")
+
+    def _open(self, who: str, seed: int) -> Model:
+        if who == "self":
+            return self._checkpoint(base_folder(self.config.bases()[seed]))
+        config = self.config
+        return open_model(config.models[who], config.dtype, config.throughput.device, self.templates.chat)
+
+    def _preparing_spec(self, who: str, seed: int) -> ModelSpec:
+        model = self.config.models.get(who)
+        folder = base_folder(self.config.bases()[seed]) if model is None else model.path and base_folder(model.path)
+        return ModelSpec(
+            backend=self.config.backend if model is None else model.backend,
+            weights=_weights(Path(folder)) if folder else who,
+            templates=self.templates.hash,
+            decoding=_decoding(self.config.prepare.sampling, None, self.templates.stop),
+        )
+
+    # Training
+
+    def train(self, subject: SubjectConfig, seed: int) -> Checkpoint:
+        """The subject's checkpoint, trained now unless it is there."""
+        from harness.trainers import get_trainer
+
+        folder = self._folder(subject, seed)
+        records = read(folder / "records.jsonl", TrainingRecord).records
+        settings = self.config.trainer_of(subject)
+        base = base_folder(self.config.bases()[seed])
+        identity = {
+            "recipe": content_hash([subject.method, settings.model_dump(mode="json")]),
+            "data": content_hash([record.to_line() for record in records]),
+            "base": _weights(base),
+        }
+        file = folder / "checkpoint.json"
+        if file.exists():
+            done = Checkpoint.model_validate_json(file.read_text(encoding="utf-8"))
+            if done.key == content_hash([*identity.values(), seed]) and (self.run.path / done.path).is_dir():
+                return done
+        out = folder / "checkpoint"
+        result = get_trainer(settings.name).train(
+            base, records, settings, seed, out, chat=self.templates.chat, device=self.config.throughput.device,
+            progress=lambda: self.report(Event("steps", 1)),
+        )  # fmt: skip
+        checkpoint = Checkpoint(
+            **identity, seed=seed, weights=weights_hash(out), path=str(out.relative_to(self.run.path)),
+            metrics=result.metrics,
+        )  # fmt: skip
+        write_atomic(file, checkpoint.model_dump_json(indent=2) + "\n")
+        return checkpoint
+
+    # Answering
+
+    def train_and_answer(self, name: str, seed: int) -> None:
+        """Trains a subject and answers every task with it, and with the subjects that share its weights."""
+        subject = self.config.subject(name)
+        checkpoint = self.train(subject, seed) if subject in trained_subjects(self.config) else None
+        folder = self.run.path / checkpoint.path if checkpoint else base_folder(self.config.bases()[seed])
+        model = cache(lambda: self._checkpoint(folder))
+        known = latest(read(self.run.completions_file, Completion).records)
+        weights = checkpoint.weights if checkpoint else _weights(folder)
+        for sharer in [subject, *(s for s in self.config.subjects if s.weights_of == name)]:
+            for task, samples in self.samples.items():
+                spec = self._answering_spec(sharer, task, weights)
+                self._record_cell(Cell(
+                    subject=sharer.name, seed=seed, task=task, model=spec, checkpoint=checkpoint and checkpoint.key
+                ))  # fmt: skip
+                answer(model, spec, samples, self.templates, known, self.run.completions_file,
+                       self.config.throughput.batch_size, lambda n: self.report(Event("answers", n)))  # fmt: skip
+
+    def _record_cell(self, cell: Cell) -> None:
+        known = latest(read(self.run.cells_file, Cell).records)
+        if known.get(cell.key) != cell:
+            append(self.run.cells_file, [cell])
+
+    def _answering_spec(self, subject: SubjectConfig, task: str, weights: str) -> ModelSpec:
+        spec = self.tasks[task]
+        style = spec.style or subject.answer_style
+        stop = self.templates.stop
+        if subject.method == "chain_of_hindsight" and spec.style is None:
+            stop = (*stop, self.templates.hindsight_stop)
+        length = self.config.tasks[task].max_new_tokens or spec.max_new_tokens
+        return ModelSpec(
+            backend=self.config.backend,
+            weights=weights,
+            templates=self.templates.hash,
+            style=style,
+            decoding=_decoding(self.config.sampling, length, stop),
+        )
+
+    def _checkpoint(self, folder: Path) -> Model:
+        config = self.config
+        return open_checkpoint(folder, config.backend, config.dtype, config.throughput.device, self.templates.chat)
+
+    def _folder(self, subject: SubjectConfig, seed: int) -> Path:
+        return self.run.path / "train" / subject.name / str(seed)
+
+
+@cache
+def _weights(folder: Path) -> str:
+    return weights_hash(folder)
+
+
+def _decoding(sampling: SamplingConfig, length: int | None, stop: tuple[str, ...]) -> Decoding:
+    return Decoding(
+        max_new_tokens=length or sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        stop=stop,
+        seed=sampling.seed,
+    )
+
+
+def _label(judge: Judge, sample: Sample, completion: Completion) -> str | None:
+    (verdict,) = judge.judge([JudgeItem(sample, completion)])
+    return verdict.label
+

@@ -1,0 +1,174 @@
+"""Plan a run: everything that decides its results, gathered and checked before anything is written.
+
+Reads the configuration, the content folders, the data files and the base models' hashes. `make_plan` writes nothing;
+`seal` freezes the samples, the alignment rows and the manifest, or confirms that the folder holds this very run.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import harness
+from harness.config import RunConfig, SubjectConfig, TaskConfig
+from harness.content import named
+from harness.errors import UserError
+from harness.judging import Judge, load_judge
+from harness.methods import method_trains
+from harness.models.weights import check_checkpoint, weights_hash
+from harness.prompting import TemplateSet, load_templates
+from harness.records import Sample, content_hash
+from harness.rows import AlignmentRow
+from harness.sources import AlignmentData, alignment_data, base_folder
+from harness.store import Run, write_atomic
+from harness.tasks import LoadedTask, load_task
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "lm_eval", "numpy")
+
+
+class Plan(NamedTuple):
+    """What a run will do.
+
+    Attributes:
+        config: The configuration.
+        tasks: Name → specification and frozen samples.
+        judges: Name → judge, of all tasks and of the preparation.
+        rows: Subject → alignment data of those subjects that train.
+        templates: How prompts are worded.
+        bases: Seed → folder of its base.
+        manifest: What decides the results, as it stands in ``manifest.json``.
+    """
+
+    config: RunConfig
+    tasks: dict[str, LoadedTask]
+    judges: dict[str, Judge]
+    rows: dict[str, AlignmentData]
+    templates: TemplateSet
+    bases: dict[int, Path]
+    manifest: dict[str, Any]
+
+    def samples(self) -> list[Sample]:
+        """All samples, task by task."""
+        return [sample for task in self.tasks.values() for sample in task.samples]
+
+
+def trained_subjects(config: RunConfig) -> list[SubjectConfig]:
+    """The subjects that train weights of their own."""
+    return [s for s in config.subjects if method_trains(s.method) and s.weights_of is None]
+
+
+def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
+    """Gathers and checks everything that a run needs.
+
+    Raises:
+        UserError: Anything that is missing or not as it should be.
+    """
+    templates = load_templates(config.templates)
+    bases = {seed: base_folder(name) for seed, name in config.bases().items()}
+    for folder in bases.values():
+        check_checkpoint(folder)
+    for layout in config.layouts:
+        named("reports", "layout", layout, "layouts/*.yaml", include_paths)
+    tasks = {name: _task(config, name, task, include_paths) for name, task in config.tasks.items()}
+    names = {judge for task in tasks.values() for judge in task.spec.judges}
+    names |= {config.prepare.mistake_judge[0], config.prepare.analysis_judge}
+    judges = {name: load_judge(name, include_paths) for name in sorted(names)}
+    rows = _alignment_rows(config)
+    plan = Plan(config, tasks, judges, rows, templates, bases, {})
+    return plan._replace(manifest=_manifest(plan))
+
+
+def _task(config: RunConfig, name: str, task: TaskConfig, include_paths: Sequence[Path]) -> LoadedTask:
+    metadata: dict[str, Any] = {}
+    data = config.data[task.data] if task.data in config.data else task.data
+    if data is not None:
+        metadata["data"] = data
+    if task.split is not None:
+        metadata["split"] = task.split
+    loaded = load_task(name, include_paths, metadata)
+    samples = loaded.samples[: task.limit]
+    if not samples:
+        raise UserError(f"task '{name}' has no samples{f' in {data}' if data else ''}")
+    return loaded._replace(samples=samples)
+
+
+def _alignment_rows(config: RunConfig) -> dict[str, AlignmentData]:
+    known: dict[str, AlignmentData] = {}
+    found: dict[str, AlignmentData] = {}
+    for subject in trained_subjects(config):
+        data = {**config.data, **subject.data}
+        identity = content_hash(data)
+        if identity not in known:
+            known[identity] = alignment_data(data, config.data_limit)
+        found[subject.name] = known[identity]
+    return found
+
+
+def _manifest(plan: Plan) -> dict[str, Any]:
+    config = plan.config.model_dump(mode="json")
+    decides = {k: v for k, v in config.items() if k not in {"throughput", "base", "data", "description", "models"}}
+    decides["tasks"] = {
+        name: {**{k: v for k, v in task.items() if k != "data"}, "version": plan.tasks[name].spec.version}
+        for name, task in config["tasks"].items()
+    }
+    return {
+        "schema_version": 1,
+        "config": decides,
+        "bases": {str(seed): weights_hash(folder) for seed, folder in plan.bases.items()},
+        "models": {
+            name: [m.backend, weights_hash(base_folder(m.path)) if m.path else None]
+            for name, m in plan.config.models.items()
+        },
+        "templates": plan.templates.hash,
+        "preparing_judges": {
+            name: plan.judges[name].spec.key
+            for name in (plan.config.prepare.mistake_judge[0], plan.config.prepare.analysis_judge)
+        },
+        "samples": {name: content_hash([s.key for s in task.samples]) for name, task in plan.tasks.items()},
+        "alignment_rows": {name: content_hash([r.key for r in data.rows]) for name, data in plan.rows.items()},
+        "environment": {"harness": harness.__version__, "python": platform.python_version(), "config": config,
+                        "libraries": _versions()},
+    }  # fmt: skip
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            found[library] = None
+    return found
+
+
+def seal(run: Run, plan: Plan) -> None:
+    """Starts the run in its folder, or confirms that the folder holds this very run.
+
+    Raises:
+        UserError: The folder holds another run, or something else.
+    """
+    run.seal(plan.manifest, plan.samples())
+    for subject, data in plan.rows.items():
+        path = rows_file(run, subject)
+        if not path.exists():
+            write_atomic(path, "".join(row.to_line() for row in data.rows))
+
+
+def rows_file(run: Run, subject: str) -> Path:
+    """Where a subject's frozen alignment rows stand."""
+    return run.path / "train" / subject / "rows.jsonl"
+
+
+def stored_config(run: Run) -> RunConfig:
+    """The configuration that a run was started with."""
+    return RunConfig.model_validate(run.manifest()["environment"]["config"])
+
+
+def read_rows_of(run: Run, subject: str) -> list[AlignmentRow]:
+    """A subject's frozen alignment rows."""
+    from harness.store import read
+
+    return list(read(rows_file(run, subject), AlignmentRow).records)

@@ -1,0 +1,245 @@
+"""Score a run: verdicts to estimates, paired comparisons and claims.
+
+Reads the sealed samples, the completions and the verdicts; writes ``scores.json``, which can be deleted and made again.
+Every number carries its interval, how many items it rests on and how many were planned. Comparisons are paired by
+sample within a seed; several seeds are a level of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from harness.config import ClaimConfig, RunConfig
+from harness.errors import UserError, unknown_name
+from harness.records import (
+    Checkpoint,
+    Claim,
+    Comparison,
+    ComparisonRow,
+    ConfusionRow,
+    Estimate,
+    JudgeSpec,
+    MetricInfo,
+    PreparationRow,
+    Sample,
+    ScoreRow,
+    Scores,
+    SubjectInfo,
+)
+from harness.stages.gather import CellId, Item, answers, clusters, gather, item_values
+from harness.stages.plan import trained_subjects
+from harness.stats import classification, intervals, paired
+from harness.store import Run, write_atomic
+
+Cells = Mapping[CellId, Sequence[Item]]
+ITEM_MEANS = ("score", "rate", "accuracy", "recall")
+
+
+def score(
+    run: Run,
+    config: RunConfig,
+    samples: Sequence[Sample],
+    metrics: Sequence[MetricInfo],
+    judges: Mapping[str, JudgeSpec],
+) -> Scores:
+    """Computes and writes a run's scores.
+
+    Args:
+        run: The run.
+        config: Its configuration.
+        samples: Its frozen samples.
+        metrics: The metrics of its tasks.
+        judges: Name → identity of its judges.
+    """
+    planned: dict[str, list[Sample]] = {}
+    for sample in samples:
+        planned.setdefault(sample.task, []).append(sample)
+    cells = _with_unanswered(gather(run, samples, judges), config, planned)
+    scores = Scores(
+        run=config.name,
+        subjects=subject_infos(config),
+        metrics=tuple(metrics),
+        estimates=tuple(_estimates(config, metrics, cells)),
+        comparisons=tuple(_comparisons(config, metrics, cells)),
+        claims=tuple(_claim(claim, config, metrics, cells) for claim in config.claims),
+        confusions=tuple(_confusions(config, metrics, cells)),
+        preparations=tuple(_preparations(run, config)),
+        notes=config.notes,
+    )
+    write_atomic(run.scores_file, json.dumps(scores.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    return scores
+
+
+def subject_infos(config: RunConfig) -> tuple[SubjectInfo, ...]:
+    """The rows of the tables."""
+    return tuple(
+        SubjectInfo(
+            name=s.name,
+            method=s.method,
+            label=s.label,
+            mistakes=s.mistakes,
+            analysis=s.analyst,
+            style=s.answer_style,
+            seeds=config.seeds,
+        )
+        for s in config.subjects
+    )
+
+
+def _with_unanswered(cells: dict[CellId, list[Item]], config: RunConfig, planned: Mapping[str, list[Sample]]) -> Cells:
+    """The cells, with one of lost items for everything that no model has begun to answer."""
+    for subject in config.subjects:
+        for seed in config.seeds:
+            for task, samples in planned.items():
+                cells.setdefault((subject.name, seed, task), [Item(sample, None, {}) for sample in samples])
+    return cells
+
+
+def _estimates(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> list[ScoreRow]:
+    rows = []
+    for subject in config.subjects:
+        for metric in metrics:
+            per_seed = [estimate(metric, cells[subject.name, seed, metric.task]) for seed in config.seeds]
+            pairs = [*zip(config.seeds, per_seed, strict=True), (None, intervals.over_seeds(per_seed, metric.bounds))]
+            rows += [ScoreRow(subject=subject.name, metric=metric.name, seed=s, estimate=e) for s, e in pairs]
+    return rows
+
+
+def estimate(metric: MetricInfo, items: Sequence[Item]) -> Estimate:
+    """One metric of one subject and seed."""
+    if metric.kind not in ("score", "rate"):
+        return classification.measure(metric.kind, answers(metric, items), metric.rate_label)
+    values = item_values(metric, items)
+    kept = [item.sample.cluster for item in items if item.sample.key in values]
+    if metric.kind == "rate":
+        return intervals.rate(list(values.values()), len(items), kept, higher_is_better=metric.higher_is_better)
+    return intervals.mean(
+        list(values.values()), len(items), metric.bounds, kept, higher_is_better=metric.higher_is_better
+    )
+
+
+def _comparisons(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> list[ComparisonRow]:
+    """Every subject against every baseline; p values are Holm-adjusted over each baseline's comparisons."""
+    rows: list[ComparisonRow] = []
+    for baseline in config.baselines:
+        others = [subject.name for subject in config.subjects if subject.name != baseline]
+        pairs = [(other, metric) for other in others for metric in metrics]
+        found = [_compare(metric, other, baseline, config.seeds, cells) for other, metric in pairs]
+        adjusted = paired.holm([comparison.p_value for comparison in found])
+        rows += [
+            ComparisonRow(
+                subject=other,
+                baseline=baseline,
+                metric=metric.name,
+                comparison=comparison.model_copy(update={"p_adjusted": p_adjusted}),
+            )
+            for (other, metric), comparison, p_adjusted in zip(pairs, found, adjusted, strict=True)
+        ]
+    return rows
+
+
+def _compare(metric: MetricInfo, first: str, second: str, seeds: Sequence[int], cells: Cells) -> Comparison:
+    sides = [(cells[first, seed, metric.task], cells[second, seed, metric.task]) for seed in seeds]
+    if metric.kind in ITEM_MEANS:
+        per_seed = [
+            paired.pair_by_key(item_values(metric, one), item_values(metric, two), _cluster_of(one))
+            for one, two in sides
+        ]
+        span = metric.bounds[1] - metric.bounds[0]
+        return paired.paired_over_seeds(per_seed, binary=metric.kind != "score", span=span)
+    kind = metric.kind
+    assert kind in ("balanced_accuracy", "f1", "auc")
+    measured = [(answers(metric, one), answers(metric, two)) for one, two in sides]
+    return classification.measure_difference_over_seeds(kind, measured)
+
+
+def _cluster_of(items: Sequence[Item]) -> dict[str, str | None]:
+    return {item.sample.key: cluster for item, cluster in zip(items, clusters(items), strict=True)}
+
+
+def _claim(claim: ClaimConfig, config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> Claim:
+    sides = [_side(claim, side, config, metrics) for side in (claim.first, claim.second)]
+    per_seed = []
+    for seed in config.seeds:
+        (first, groups), (second, _) = [
+            _by_prompt(metric, cells[subject, seed, metric.task]) for subject, metric in sides
+        ]
+        per_seed.append(paired.pair_by_key(first, second, groups))
+    comparison = paired.paired_over_seeds(per_seed, binary=False, alternative="greater")
+    decisions = {"higher": "supported", "lower": "contradicted"}
+    return Claim.model_validate(
+        {
+            "name": claim.name,
+            "text": claim.text,
+            "subject": sides[0][0],
+            "first": claim.first,
+            "second": claim.second,
+            "comparison": comparison,
+            "decision": decisions.get(comparison.decision, comparison.decision),
+        }
+    )
+
+
+def _side(
+    claim: ClaimConfig, side: str, config: RunConfig, metrics: Sequence[MetricInfo]
+) -> tuple[str, MetricInfo]:
+    subject, _, name = side.partition(".")
+    subjects = [s.name for s in config.subjects]
+    if subject not in subjects:
+        raise UserError(f"claim '{claim.name}': {unknown_name('subject', subject, subjects)}")
+    known = {metric.name: metric for metric in metrics if metric.kind in ITEM_MEANS}
+    if name not in known:
+        raise UserError(f"claim '{claim.name}': {unknown_name('metric', name, known)}")
+    return subject, known[name]
+
+
+def check_claims(config: RunConfig, metrics: Sequence[MetricInfo]) -> None:
+    """Raises a `UserError` for a claim about a subject or metric that the run does not have."""
+    for claim in config.claims:
+        for side in (claim.first, claim.second):
+            _side(claim, side, config, metrics)
+
+
+def _by_prompt(metric: MetricInfo, items: Sequence[Item]) -> tuple[dict[str, float], dict[str, str | None]]:
+    """Prompt → mean over its items of the metric, scaled to 0–1, and prompt → cluster."""
+    low, high = metric.bounds
+    values = item_values(metric, items)
+    found: dict[str, list[float]] = {}
+    groups: dict[str, str | None] = {}
+    for item in items:
+        if item.sample.key in values:
+            found.setdefault(item.prompt, []).append((values[item.sample.key] - low) / (high - low))
+            groups[item.prompt] = item.sample.cluster
+    return {prompt: sum(each) / len(each) for prompt, each in found.items()}, groups
+
+
+def _confusions(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> list[ConfusionRow]:
+    firsts = {metric.task: metric for metric in reversed(metrics) if metric.kind not in ("score", "rate")}
+    rows = []
+    for subject in config.subjects:
+        for task, metric in sorted(firsts.items()):
+            for seed in config.seeds:
+                found = classification.confusion(answers(metric, cells[subject.name, seed, task]))
+                rows.append(
+                    ConfusionRow(
+                        subject=subject.name, seed=seed, task=task, counts=found.counts, n_invalid=found.n_invalid
+                    )
+                )
+    return rows
+
+
+def _preparations(run: Run, config: RunConfig) -> list[PreparationRow]:
+    rows = []
+    for subject in trained_subjects(config):
+        for seed in config.seeds:
+            folder = run.path / "train" / subject.name / str(seed)
+            counts, checkpoint = folder / "counts.json", folder / "checkpoint.json"
+            if counts.exists():
+                training = Checkpoint.model_validate_json(checkpoint.read_text()).metrics if checkpoint.exists() else {}
+                rows.append(
+                    PreparationRow(
+                        subject=subject.name, seed=seed, counts=json.loads(counts.read_text()), training=training
+                    )
+                )
+    return rows

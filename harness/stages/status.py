@@ -1,0 +1,80 @@
+"""Where a run stands: what is done, what is missing, and why. Works on a half-finished run; writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from harness.judging import load_judge
+from harness.records import Cell, Checkpoint, Completion, Sample, Verdict
+from harness.stages.gather import gather
+from harness.stages.plan import stored_config, trained_subjects
+from harness.store import Run, read
+from harness.tasks import load_spec
+
+
+def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
+    """The state of a run as plain data.
+
+    Returns:
+        ``training``: subject → seeds trained of seeds planned, and counts of how its data came about;
+        ``answers``: subject and task → planned, answered, by outcome, judged, by verdict outcome;
+        ``torn_lines``: record file → lines that a dying process left torn.
+    """
+    config = stored_config(run)
+    samples = read(run.samples_file, Sample).records
+    specs = {name: load_spec(name, include_paths) for name in config.tasks}
+    judges = {name: load_judge(name, include_paths).spec for spec in specs.values() for name in spec.judges}
+    cells = gather(run, samples, judges)
+    planned = Counter(sample.task for sample in samples)
+    rows = []
+    for subject in config.subjects:
+        for task, spec in specs.items():
+            items = [item for seed in config.seeds for item in cells.get((subject.name, seed, task), [])]
+            verdicts = [v for item in items for v in item.verdicts.values()]
+            answered = [item.completion for item in items if item.completion is not None]
+            rows.append(
+                {
+                    "subject": subject.name,
+                    "task": task,
+                    "planned": planned[task] * len(config.seeds),
+                    "answered": len(answered),
+                    "outcomes": dict(sorted(Counter(str(c.outcome) for c in answered).items())),
+                    "prompts_truncated": sum(c.prompt_truncated for c in answered),
+                    "verdicts_planned": planned[task] * len(config.seeds) * len(spec.judges),
+                    "verdicts": dict(sorted(Counter(str(v.outcome) for v in verdicts).items())),
+                }
+            )
+    return {
+        "run": config.name,
+        "path": str(run.path),
+        "training": [_training(run, subject.name, config.seeds) for subject in trained_subjects(config)],
+        "answers": rows,
+        "torn_lines": _torn(run),
+        "complete": all(
+            row["answered"] == row["planned"] and sum(row["verdicts"].values()) == row["verdicts_planned"]
+            for row in rows
+        ),
+    }
+
+
+def _training(run: Run, subject: str, seeds: tuple[int, ...]) -> dict[str, Any]:
+    folders = [run.path / "train" / subject / str(seed) for seed in seeds]
+    done = [folder / "checkpoint.json" for folder in folders if (folder / "checkpoint.json").exists()]
+    checkpoints = [Checkpoint.model_validate_json(path.read_text(encoding="utf-8")) for path in done]
+    return {
+        "subject": subject,
+        "planned": len(seeds),
+        "trained": len(checkpoints),
+        "data_made": sum((folder / "counts.json").exists() for folder in folders),
+        "steps": sum(int(checkpoint.metrics.get("n_steps", 0)) for checkpoint in checkpoints),
+    }
+
+
+def _torn(run: Run) -> dict[str, int]:
+    files = {
+        run.completions_file: Completion, run.verdicts_file: Verdict, run.cells_file: Cell, run.steps_file: Completion
+    }  # fmt: skip
+    counts = {path.name if path.parent == run.path else f"train/{path.name}": read(path, kind).n_torn
+              for path, kind in files.items()}  # fmt: skip
+    return {name: count for name, count in counts.items() if count}

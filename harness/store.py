@@ -1,0 +1,217 @@
+"""The run directory: created once, locked, appended to, read tolerantly.
+
+Writes: ``manifest.json`` once and atomically, record files (``*.jsonl``) by appending whole lines, derived files by
+replacing. A record file is never rewritten; the latest record of a key wins, except that a final record is never
+superseded by a failure. A torn line (a process died while writing) is counted and its record is owed again. Several
+processes may append at once; one process holds the run's lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from harness.errors import UserError
+from harness.records import Record
+
+
+class Keyed(Protocol):
+    """A record that has a key and knows whether it is final."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def final(self) -> bool: ...
+    def to_line(self) -> str: ...
+
+
+K = TypeVar("K", bound=Keyed)
+R = TypeVar("R", bound=Record)
+
+
+class Batch(NamedTuple):
+    """Lines read from a record file: the records, how many lines were torn, and where the next read begins."""
+
+    records: list[Any]
+    n_torn: int
+    offset: int
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replaces a file so that a reader sees the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", errors="surrogatepass") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def append(path: Path, records: Iterable[Keyed | Record]) -> None:
+    """Appends records as whole lines, durable when it returns; begins a new line after a torn one."""
+    data = "".join(record.to_line() for record in records).encode("utf-8", "surrogatepass")
+    if not data:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if file.tell() and (file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"):
+            data = b"\n" + data
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path, kind: type[R], offset: int = 0) -> Batch:
+    """All whole records of a file from a byte offset on; a line without its end is left for the next read."""
+    if not path.exists():
+        return Batch([], 0, offset)
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    end = data.rfind(b"\n") + 1
+    records: list[R] = []
+    n_torn = 0
+    for line in data[:end].splitlines():
+        try:
+            records.append(kind.model_validate_json(line))
+        except ValidationError:
+            n_torn += 1
+    return Batch(records, n_torn + (end < len(data)), offset + end)
+
+
+def latest(records: Iterable[K]) -> dict[str, K]:
+    """Key → the record that counts: the last one, but a failure never replaces a final record."""
+    kept: dict[str, K] = {}
+    for record in records:
+        if record.final or record.key not in kept or not kept[record.key].final:
+            kept[record.key] = record
+    return kept
+
+
+class Run:
+    """A run's folder and the files in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest_file = path / "manifest.json"
+        self.samples_file = path / "samples.jsonl"
+        self.cells_file = path / "cells.jsonl"
+        self.completions_file = path / "completions.jsonl"
+        self.verdicts_file = path / "verdicts.jsonl"
+        self.steps_file = path / "train" / "steps.jsonl"
+        self.scores_file = path / "scores.json"
+        self.report_dir = path / "report"
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """An existing run.
+
+        Raises:
+            UserError: The folder holds no run.
+        """
+        run = cls(path)
+        if not run.manifest_file.is_file():
+            raise UserError(f"{path}: not a run (no manifest.json)")
+        return run
+
+    def manifest(self) -> dict[str, Any]:
+        """What the run was made from."""
+        try:
+            data: dict[str, Any] = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{self.manifest_file}:{error.lineno}: not valid JSON; the run cannot be trusted") from None
+        return data
+
+    def seal(self, manifest: Mapping[str, Any], samples: Sequence[Record]) -> None:
+        """Starts the run or confirms that it is the same one.
+
+        Args:
+            manifest: What decides the results; ``environment`` in it is recorded but never compared.
+            samples: The frozen samples.
+
+        Raises:
+            UserError: The folder holds another run (tells the differing fields) or files that are no run's.
+        """
+        if self.manifest_file.exists():
+            self._refuse_changes(manifest)
+        elif self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+            if {p.name for p in self.path.iterdir()} - {".lock", "samples.jsonl"}:
+                raise UserError(f"{self.path}: the folder is not empty and holds no run; choose another with --out")
+        if not self.manifest_file.exists():
+            write_atomic(self.samples_file, "".join(sample.to_line() for sample in samples))
+            write_atomic(self.manifest_file, json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+    def _refuse_changes(self, manifest: Mapping[str, Any]) -> None:
+        wanted = json.loads(json.dumps({k: v for k, v in manifest.items() if k != "environment"}))
+        stored = {k: v for k, v in self.manifest().items() if k != "environment"}
+        changes = list(differences(stored, wanted))
+        if changes:
+            shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
+            raise UserError(
+                f"{self.path}: holds a run with other settings, which would change its results ({shown}); "
+                "choose another folder with --out, or go back to its settings"
+            )
+
+    @contextmanager
+    def lock(self, wait_seconds: float = 5.0) -> Iterator[None]:
+        """Holds the run for one process; waits a little for the workers of a killed one to end."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            deadline = time.monotonic() + wait_seconds
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise UserError(f"{self.path}: another process is working on this run") from None
+                    time.sleep(0.1)
+            yield
+
+
+def share_lock(path: Path) -> Any:
+    """A shared hold on a run's worker lock, for as long as the returned file stays open (a worker's lifetime)."""
+    file = (path / ".workers").open("a")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def wait_for_workers(path: Path, wait_seconds: float = 30.0) -> None:
+    """Returns when no worker of an earlier, killed process is left writing to the run."""
+    with (path / ".workers").open("a") as file:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(f"{path}: workers of an earlier process are still writing to this run") from None
+                time.sleep(0.1)
+
+
+def differences(stored: Any, wanted: Any, at: str = "") -> Iterator[str]:
+    """The fields in which two JSON values differ, as ``path: old → new``."""
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        for name in sorted(stored.keys() | wanted.keys()):
+            yield from differences(stored.get(name), wanted.get(name), f"{at}.{name}" if at else name)
+    elif isinstance(stored, list) and isinstance(wanted, list) and len(stored) == len(wanted):
+        for index, (old, new) in enumerate(zip(stored, wanted, strict=True)):
+            yield from differences(old, new, f"{at}[{index}]")
+    elif stored != wanted:
+        yield f"{at}: {_short(stored)} → {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,84 @@
+"""What people see on the terminal: a run's state, its forecast, its tables and claims. Writes to standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.records import Scores
+from harness.store import Run
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _table(title: str, columns: Sequence[str]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    return Table(*columns, title=title, box=box.SIMPLE, title_justify="left")
+
+
+def print_status(state: dict[str, Any]) -> None:
+    """A run's state: training, answers by outcome, verdicts by outcome, what is missing."""
+    console = _console()
+    training = _table(f"{state['run']} ({state['path']}): training", ["subject", "data made", "trained", "steps"])
+    for row in state["training"]:
+        training.add_row(
+            row["subject"], f"{row['data_made']}/{row['planned']}", f"{row['trained']}/{row['planned']}", str(row["steps"])
+        )
+    answers = _table("Answers", ["subject", "task", "answered", "outcomes", "verdicts"])
+    for row in state["answers"]:
+        verdicts = f"{sum(row['verdicts'].values())}/{row['verdicts_planned']} {_counts(row['verdicts'])}"
+        truncated = f", {row['prompts_truncated']} prompts cut to fit" if row["prompts_truncated"] else ""
+        answers.add_row(
+            row["subject"], row["task"], f"{row['answered']}/{row['planned']}", _counts(row["outcomes"]) + truncated,
+            verdicts if row["verdicts_planned"] else "–",
+        )  # fmt: skip
+    console.print(training, answers)
+    for name, count in state["torn_lines"].items():
+        console.print(f"{name}: {count} torn lines (a process ended while writing; their records are owed again)")
+    missing = sum(row["planned"] - row["answered"] for row in state["answers"])
+    unjudged = sum(row["verdicts_planned"] - sum(row["verdicts"].values()) for row in state["answers"])
+    console.print(
+        "Nothing is owed." if state["complete"] else f"Owed: {missing} answers, {unjudged} verdicts; the same command resumes."
+    )
+
+
+def print_forecast(found: dict[str, Any]) -> None:
+    """What a run would do, and what it could detect."""
+    console = _console()
+    calls = found["calls"]
+    console.print(f"{found['run']}: {len(found['subjects'])} subjects × {len(found['seeds'])} seeds")
+    console.print(
+        f"at most {calls['preparing']} questions to make training data, {found['training_steps']} training steps, "
+        f"{calls['answers']} answers, {calls['verdicts']} verdicts; cost {found['cost_usd']:.2f} USD (local models, rules)"
+    )
+    table = _table(
+        "Smallest differences that one seed's items can show (80% power, paired, 5% two-sided)",
+        ["task", "items", "clusters", "rate, 20% of pairs differing", "score, SD of differences 3"],
+    )
+    for row in found["tasks"]:
+        table.add_row(
+            row["task"], str(row["n_items"]), str(row["n_clusters"]),
+            f"{100 * row['detectable_rate_difference']:.1f} points", f"{row['detectable_score_difference']:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print("Items that share a cluster carry less; differences between trainings also vary from seed to seed.")
+    for subject, dropped in found["dropped"].items():
+        console.print(f"dropped from {subject}'s data: {_counts(dropped)}")
+
+
+def print_report(run: Run, scores: Scores, include_paths: Sequence[Path]) -> None:
+    """The tables, the claims, and where the report is."""
+    from harness.reporting.terminal import print_scores
+
+    print_scores(run, scores, include_paths)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

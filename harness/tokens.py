@@ -1,0 +1,51 @@
+"""Training records as tokens, with the loss on the completion and its end alone.
+
+Prompt and completion are tokenised apart, as they are at inference, so that no token ever spans the two. Reads
+records, gives rows of ``input_ids`` and ``labels`` (-100 where there is no loss).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from harness.errors import UserError
+from harness.records import TrainingRecord
+
+NO_LOSS = -100
+
+
+class TokenRows(NamedTuple):
+    """Rows for a causal language model, and how many records were too long for one."""
+
+    rows: list[dict[str, list[int]]]
+    n_too_long: int
+
+
+def chat_prompt(tokenizer: Any, prompt: str) -> str:
+    """A prompt as the user turn of the tokenizer's chat template, the assistant's turn opened.
+
+    Raises:
+        UserError: The tokenizer has no chat template.
+    """
+    if tokenizer.chat_template is None:
+        raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no chat template; use other templates than chat")
+    turns = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def token_rows(tokenizer: Any, records: Sequence[TrainingRecord], max_length: int, chat: bool) -> TokenRows:
+    """Rows of the records that fit; see the module."""
+    rows = []
+    for record in records:
+        prompt = _prompt_ids(tokenizer, chat_prompt(tokenizer, record.prompt) if chat else record.prompt)
+        completion = tokenizer(record.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        if len(prompt) + len(completion) <= max_length:
+            rows.append({"input_ids": prompt + completion, "labels": [NO_LOSS] * len(prompt) + completion})
+    return TokenRows(rows, len(records) - len(rows))
+
+
+def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+    begun = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
+    ids: list[int] = tokenizer(prompt, add_special_tokens=not begun)["input_ids"]
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids

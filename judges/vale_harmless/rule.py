@@ -1,0 +1,10 @@
+"""The world's own oracle decides."""
+
+from harness.judging.base import Grade
+from harness.microworld import oracle
+from harness.records import Sample
+
+
+def grade(sample: Sample, text: str) -> Grade:
+    """See `harness.microworld.oracle.grade_harmless`."""
+    return Grade(*oracle.grade_harmless(sample.labels, text))

@@ -1,0 +1,25 @@
+"""Documents of the vale's tasks, made by its world; nothing is read from disk or from the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def dataset(
+    docs: str, harness: dict[str, Any], split: str = "test", limit: int | None = None, **_: Any
+) -> dict[str, Any]:
+    """Documents for lm-eval.
+
+    Args:
+        docs: Name of the task within the world, such as ``helpful``.
+        harness: The block of that name in the task's metadata.
+        split: ``dev`` or ``test``.
+        limit: At most so many documents, the first ones.
+    """
+    from harness.errors import unknown_name
+    from harness.microworld.datasets import task_docs
+    from harness.tasks import with_prompts
+
+    if split not in ("dev", "test"):
+        raise unknown_name("split", str(split), ("dev", "test"))
+    return {"test": with_prompts(task_docs(docs, split), harness, "vale", limit=limit)}

@@ -1,0 +1,133 @@
+"""Classification measures: against scikit-learn, with invalid and lost answers, and their intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from harness.records import Estimate
+from harness.stats.classification import (
+    Answers,
+    accuracy,
+    auc,
+    balanced_accuracy,
+    confusion,
+    draws,
+    f1,
+    invalid_rate,
+    measure,
+    recall,
+)
+from harness.stats.paired_measures import measure_difference, measure_difference_over_seeds
+
+BAD, GOOD = "harmful", "harmless"
+
+
+def make(seed: int, n_items: int = 80, shift: float = 1.0, clusters: bool = False) -> Answers:
+    rng = np.random.default_rng(seed)
+    targets = rng.permutation([BAD, GOOD] * (n_items // 2)).tolist()
+    margins = [float(np.round(rng.normal(shift if target == BAD else -shift), 1)) for target in targets]
+    answers = [BAD if margin > 0.3 else GOOD for margin in margins]
+    groups = [int(i // 4) for i in range(n_items)] if clusters else None
+    return Answers(targets, answers, clusters=groups, margins=margins)
+
+
+def inside(estimate: Estimate) -> bool:
+    assert estimate.value is not None and estimate.low is not None and estimate.high is not None
+    return 0 <= estimate.low <= estimate.value <= estimate.high <= 1 and estimate.high > estimate.low
+
+
+@pytest.mark.parametrize("clusters", [False, True])
+def test_values_are_scikit_learns(clusters: bool) -> None:
+    items = make(0, clusters=clusters)
+    assert accuracy(items).value == pytest.approx(np.mean([a == t for a, t in zip(items.answers, items.targets, strict=True)]))
+    assert balanced_accuracy(items).value == pytest.approx(balanced_accuracy_score(items.targets, items.answers))
+    assert f1(items).value == pytest.approx(f1_score(items.targets, items.answers, pos_label=BAD))
+    assert auc(items).value == pytest.approx(roc_auc_score([t == BAD for t in items.targets], items.margins))
+    for kind in ("accuracy", "balanced_accuracy", "f1", "auc", "recall"):
+        found = measure(kind, items)
+        assert inside(found) and found.worst == found.value == found.best
+    assert auc(items).method == ("cluster bootstrap" if clusters else "bootstrap")
+
+
+def test_resampled_auc_is_scikit_learns() -> None:
+    items = make(1, n_items=24)
+    rng = np.random.default_rng(7)
+    weights = rng.multinomial(24, np.full(24, 1 / 24), size=2000)
+    found = draws("auc", items, seed=7)
+    for row in range(5):
+        expected = roc_auc_score([t == BAD for t in items.targets], items.margins, sample_weight=weights[row])
+        assert found[row] == pytest.approx(expected)
+
+
+def test_invalid_is_wrong_and_lost_is_coverage() -> None:
+    items = Answers([BAD, BAD, GOOD, GOOD], [BAD, "perhaps", GOOD, None])
+    found = accuracy(items)
+    assert found.value == pytest.approx(2 / 3) and (found.n_scored, found.n_total) == (3, 4)
+    assert (found.worst, found.best) == (0.5, 0.75)
+    assert invalid_rate(items).value == pytest.approx(1 / 3)
+    assert invalid_rate(items).worst == 0.5
+    assert recall(items, BAD).value == 0.5 and recall(items, GOOD).n_scored == 1
+    assert balanced_accuracy(items).value == 0.75
+    assert (balanced_accuracy(items).worst, balanced_accuracy(items).best) == (0.5, 0.75)
+    assert f1(items).value == pytest.approx(2 / 3)
+    assert f1(items).worst == pytest.approx(2 / 4) and f1(items).best == pytest.approx(2 / 3)
+    counted = confusion(items)
+    assert counted.counts == {BAD: {BAD: 1, GOOD: 0}, GOOD: {BAD: 0, GOOD: 1}} and counted.n_invalid == 1
+
+
+def test_auc_bounds_rank_lost_items_at_the_ends() -> None:
+    items = Answers([BAD, GOOD, BAD], [BAD, GOOD, None], margins=[1.0, -1.0, None])
+    found = auc(items)
+    assert (found.value, found.worst, found.best, found.n_scored) == (1.0, 0.5, 1.0, 2)
+
+
+def test_one_answer_for_everything_still_has_width() -> None:
+    items = Answers([BAD, GOOD] * 24, [GOOD] * 48)
+    found = balanced_accuracy(items)
+    assert found.value == 0.5 and inside(found) and found.method == "mover of wilson"
+    assert f1(items).value == 0.0 and inside(f1(items))
+    perfect = Answers([BAD, GOOD] * 24, [BAD, GOOD] * 24, margins=[1.0, -1.0] * 24)
+    assert auc(perfect).value == 1.0 and inside(auc(perfect))
+
+
+def test_undefined_measures_are_none() -> None:
+    empty = Answers([BAD, GOOD], [None, None], margins=[None, None])
+    for kind in ("accuracy", "balanced_accuracy", "f1", "auc", "recall"):
+        found = measure(kind, empty)
+        assert found.value is None and found.low is None and found.n_scored == 0
+    assert auc(Answers([BAD], [BAD], margins=[1.0])).value is None
+    with pytest.raises(ValueError, match="margin"):
+        auc(Answers([BAD], [BAD]))
+
+
+def test_order_does_not_matter_and_seeds_repeat() -> None:
+    items = make(2, clusters=True)
+    assert balanced_accuracy(items, seed=3) == balanced_accuracy(items, seed=3)
+    order = np.random.default_rng(0).permutation(80).tolist()
+    shuffled = Answers(
+        [items.targets[i] for i in order],
+        [items.answers[i] for i in order],
+        clusters=[items.clusters[i] for i in order],  # type: ignore[index]
+    )
+    one, two = balanced_accuracy(items), balanced_accuracy(shuffled)
+    assert one.value == pytest.approx(two.value) and one.low == pytest.approx(two.low, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["balanced_accuracy", "f1", "auc"])
+def test_paired_measures(kind: str) -> None:
+    weak, strong = make(4, shift=0.2), make(4, shift=2.0)
+    found = measure_difference(kind, strong, weak)  # type: ignore[arg-type]
+    assert found.decision == "higher" and found.p_value is not None and found.p_value < 0.01
+    assert measure_difference(kind, weak, weak).decision == "no difference"  # type: ignore[arg-type]
+    seeds = [(make(seed, shift=1.5), make(seed, shift=0.2)) for seed in (4, 5, 6)]
+    joint = measure_difference_over_seeds(kind, seeds)  # type: ignore[arg-type]
+    assert joint.n_seeds == 3 and joint.decision == "higher" and joint.n_pairs == 240
+    same = measure_difference_over_seeds(kind, [(weak, weak), (weak, weak)])  # type: ignore[arg-type]
+    assert same.decision == "no difference" and same.p_value == 1.0
+
+
+def test_paired_measures_need_the_same_items() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        measure_difference("f1", make(1), make(2))

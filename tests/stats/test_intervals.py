@@ -1,0 +1,168 @@
+"""Rates, means and estimates over seeds: against the references, as properties, and by simulated coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t as student
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.proportion import proportion_confint
+
+from harness.records import Estimate
+from harness.stats.intervals import mean, over_seeds, rate
+
+BITS = st.lists(st.integers(0, 1), min_size=1, max_size=40)
+SCALE = (1.0, 10.0)
+
+
+def ends(estimate: Estimate) -> tuple[float, float]:
+    assert estimate.low is not None and estimate.high is not None
+    return estimate.low, estimate.high
+
+
+def test_rate_is_wilson() -> None:
+    found = rate([1] * 37 + [0] * 11, 48)
+    assert ends(found) == pytest.approx(proportion_confint(37, 48, method="wilson"))
+    assert (found.value, found.method, found.n_scored) == (37 / 48, "wilson", 48)
+
+
+def test_clusters_of_one_change_nothing() -> None:
+    values = [1, 0, 1, 1, 0]
+    assert rate(values, 5, clusters=list("abcde")) == rate(values, 5) == rate(values, 5, clusters=[None] * 5)
+
+
+def test_fully_correlated_clusters_count_once() -> None:
+    values = [1] * 8 + [0] * 4
+    found = rate(np.repeat(values, 6), 72, clusters=list(np.repeat(np.arange(12), 6)))
+    low, high = ends(found)
+    alone_low, alone_high = ends(rate(values, 12))
+    assert low < alone_low and high > alone_high, "as wide as the clusters alone, and more for the t quantile"
+    assert found.method == "cluster wilson"
+
+
+def test_clustered_rate_is_close_to_the_robust_t_interval() -> None:
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(200), 3)
+    values = (rng.random(600) < np.repeat(rng.beta(3, 3, 200), 3)).astype(float)
+    fit = OLS(values, np.ones((600, 1))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    assert ends(rate(values, 600, clusters=list(groups))) == pytest.approx(tuple(fit.conf_int()[0]), abs=0.002)
+
+
+@pytest.mark.parametrize("bit", [0, 1])
+def test_unanimous_clusters_still_have_width(bit: int) -> None:
+    low, high = ends(rate([bit] * 60, 60, clusters=list(np.repeat(np.arange(10), 6))))
+    assert 0.2 < high - low < 0.45
+
+
+def test_one_cluster_gives_no_interval() -> None:
+    found = rate([1, 0, 1], 3, clusters=["a"] * 3)
+    assert found.value == pytest.approx(2 / 3) and found.low is None and found.method == "one cluster"
+
+
+def test_lost_items_are_bounds_and_never_numbers() -> None:
+    found = rate([1, 1, 0], 5)
+    assert found.value == pytest.approx(2 / 3) and (found.worst, found.best) == (0.4, 0.8)
+    refusals = rate([1, 1, 0], 5, higher_is_better=False)
+    assert (refusals.worst, refusals.best) == (0.8, 0.4)
+
+
+def test_nothing_scored() -> None:
+    found = rate([], 5)
+    assert (found.value, found.low, found.worst, found.best, found.n_total) == (None, None, 0.0, 1.0, 5)
+    assert mean([], 0, SCALE).worst is None
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 and 1"):
+        rate([0.5], 1)
+    with pytest.raises(ValueError, match="0 and 1"):
+        rate([float("nan")], 1)
+    with pytest.raises(ValueError, match="planned"):
+        rate([1, 1], 1)
+    with pytest.raises(ValueError, match="scale"):
+        mean([0.0], 1, SCALE)
+    with pytest.raises(ValueError, match="clusters"):
+        rate([1, 1], 2, clusters=["a"])
+
+
+def test_mean_is_the_t_interval() -> None:
+    values = np.array([2.0, 5, 7, 7, 9, 4])
+    expected = student.interval(0.95, 5, values.mean(), values.std(ddof=1) / 6**0.5)
+    assert ends(mean(values, 6, SCALE)) == pytest.approx(expected)
+
+
+def test_clustered_mean_is_cr1() -> None:
+    rng = np.random.default_rng(0)
+    values, groups = rng.uniform(1, 10, 40), rng.integers(0, 9, 40)
+    fit = OLS(values, np.ones((40, 1))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    found = mean(values, 40, SCALE, clusters=list(groups))
+    assert ends(found) == pytest.approx(tuple(fit.conf_int()[0])) and found.method == "cluster t"
+
+
+def test_equal_scores_have_width_and_stay_on_the_scale() -> None:
+    low, high = ends(mean([10.0] * 24, 24, SCALE))
+    assert 8 < low < 9.5 and high == 10.0
+
+
+def test_over_seeds_is_the_t_interval_of_the_seed_means() -> None:
+    rates = [rate([1] * k + [0] * (48 - k), 50) for k in (30, 36, 33)]
+    means = np.array([30, 36, 33]) / 48
+    found = over_seeds(rates, (0.0, 1.0))
+    expected = student.interval(0.95, 2, means.mean(), means.std(ddof=1) / 3**0.5)
+    assert found.value == pytest.approx(means.mean()) and ends(found) == pytest.approx(expected)
+    assert (found.n_scored, found.n_total, found.n_seeds, found.method) == (144, 150, 3, "t over 3 seeds")
+    assert found.worst == pytest.approx(0.66) and found.best == pytest.approx(0.7)
+
+
+def test_over_seeds_clips_falls_back_and_skips() -> None:
+    one = rate([1, 1, 0], 3)
+    assert over_seeds([one], (0.0, 1.0)) == one
+    equal = over_seeds([one, one], (0.0, 1.0))
+    assert ends(equal) == pytest.approx(ends(one)) and equal.n_seeds == 2
+    wide = over_seeds([rate([1] * 9, 9), rate([0] * 9, 9)], (0.0, 1.0))
+    assert ends(wide) == (0.0, 1.0)
+    half = over_seeds([one, rate([], 3)], (0.0, 1.0))
+    assert (half.value, half.n_seeds, half.n_scored, half.n_total) == (one.value, 1, 3, 6)
+    assert half.worst == pytest.approx((2 / 3 + 0) / 2) and half.best == pytest.approx((2 / 3 + 1) / 2)
+    assert over_seeds([rate([], 3)] * 2, (0.0, 1.0)).value is None
+
+
+@given(BITS, st.integers(1, 6), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_rate_properties(values: list[int], n_clusters: int, random: object) -> None:
+    clusters = [i % n_clusters for i in range(len(values))]
+    found = rate(values, len(values) + 2, clusters=clusters)
+    order = np.random.default_rng(len(values)).permutation(len(values))
+    again = rate([values[i] for i in order], len(values) + 2, clusters=[clusters[i] for i in order])
+    assert found.value is not None and found.worst is not None and found.best is not None
+    assert found.worst <= found.value <= found.best
+    if found.low is not None:
+        low, high = ends(found)
+        assert 0 <= low <= found.value <= high <= 1 and high - low > 0
+        assert ends(again) == pytest.approx((low, high), abs=1e-6)
+
+
+@given(st.lists(st.floats(1, 10), min_size=2, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_mean_properties(values: list[float]) -> None:
+    found = mean(values, len(values), SCALE)
+    low, high = ends(found)
+    assert found.value is not None and 1 <= low <= found.value <= high <= 10
+    assert ends(mean(values[::-1], len(values), SCALE)) == pytest.approx((low, high), abs=1e-6)
+
+
+@pytest.mark.parametrize(("chance", "clustered"), [(0.5, False), (0.9, False), (0.6, True)])
+def test_rate_covers_the_truth(chance: float, clustered: bool) -> None:
+    rng = np.random.default_rng(11)
+    hits, n_runs, n_groups = 0, 200, 30
+    for _ in range(n_runs):
+        if clustered:
+            inner = np.repeat(rng.beta(3 * chance, 3 * (1 - chance), n_groups), 4)
+            found = rate((rng.random(120) < inner).astype(float), 120, clusters=list(np.repeat(np.arange(n_groups), 4)))
+        else:
+            found = rate((rng.random(60) < chance).astype(float), 60)
+        low, high = ends(found)
+        hits += low <= chance <= high
+    assert 0.9 <= hits / n_runs <= 0.99
