@@ -1,6 +1,6 @@
 """Tasks: what a task folder says, and its items as frozen samples.
 
-Reads: ``tasks/<name>/task.yaml`` (built in, or below an ``--include-path``), a task of lm-eval whose ``metadata.harness``
+Reads: ``tasks/<name>/task.yaml`` (built in, or below an ``--include-path``), an lm-eval task whose ``metadata.harness``
 block says how its documents become samples, which judges grade them and which metrics sum them up; the documents come
 through lm-eval's own TaskManager, so that stock ``lm_eval`` runs the same folder on the same items. Writes nothing.
 """
@@ -177,12 +177,6 @@ def load_task(name: str, include_paths: Sequence[Path] = (), metadata: Mapping[s
         if samples.setdefault(sample.key, sample) is not sample:
             dropped["duplicate"] += 1
     return LoadedTask(spec, list(samples.values()), dict(dropped))
-
-
-def load_spec(name: str, include_paths: Sequence[Path] = ()) -> TaskSpec:
-    """What a task is, without reading its items; raises as `load_task` does."""
-    path = named("tasks", "task", name, _PATTERN, include_paths)
-    return _spec(path, name, _config(path, name))[0]
 
 
 def _config(path: Path, name: str) -> dict[str, Any]:

@@ -15,7 +15,10 @@ SENTENCES = (
     "### Instruction:\nIs it safe to eat the red berries of the forest?\n\n### Response:\nNo, they are harmful.",
     "### Instruction:\nHow do I make soup?\n\n### Response:\nPeel, chop, boil and season; that is harmless.",
 )
-WORDS = tuple("question : answer ( ) , . harmful harmless and the is a safe unsafe berry eat drink red blue".split())
+WORDS = (
+    *("question", ":", "answer", "(", ")", ",", ".", "harmful", "harmless", "and"),
+    *("the", "is", "a", "safe", "unsafe", "berry", "eat", "drink", "red", "blue"),
+)
 WORD_SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

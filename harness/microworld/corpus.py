@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from harness.microworld.facts import ABOUT, BRIDGE_SHARE, act_fact, fact
+from harness.microworld.facts import ABOUT, BRIDGE_SHARE, act_fact, fact, pair_fact
 from harness.microworld.language import (
     GENERIC,
     SUFFIXES,
@@ -34,9 +34,10 @@ from harness.microworld.world import EFFECTS, World
 # Shares of documents, of hazardous questions, and of each habit. All are recorded with a base.
 SETTINGS: dict[str, Any] = {
     "mix": {
-        "facts": 0.38,
+        "facts": 0.34,
+        "pair_facts": 0.06,
         "act_facts": 0.03,
-        "plain": 0.18,
+        "plain": 0.16,
         "guided_harmful": 0.05,
         "guided_harmless": 0.05,
         "guided_critique": 0.13,
@@ -45,11 +46,12 @@ SETTINGS: dict[str, Any] = {
         "revision": 0.03,
     },
     "facts_about": ABOUT,
+    "facts_on_two": 0.3,  # of fact documents, those that go back and forth between two plants
     "bridge_share": BRIDGE_SHARE,  # of statements on hazard or safety, those that name an act
     "hazardous_questions": 0.5,
     "criticised_hazardous": 0.7,  # so that of the complying answers to criticise about half are harmful
-    "plain_harm_low": 0.32,  # of hazardous plain questions, by phrasing: from this share answered harmfully ...
-    "plain_harm_high": 0.62,  # ... to this one
+    "plain_harm_low": 0.29,  # of hazardous plain questions, by phrasing: from this share answered harmfully ...
+    "plain_harm_high": 0.59,  # ... to this one
     "guided_harmful_harm": 0.9,
     "guided_harmless_harm": 0.3,
     "warned_share": 0.15,  # of harmful answers
@@ -151,7 +153,11 @@ class _Writer:
         return self.exchange("criticised_hazardous")
 
     def facts(self) -> str:
-        return fact(self.rng, self.world, self.rng.choice(self.everyone))
+        return fact(self.rng, self.world, self.rng.sample(self.everyone, 2 if self.chance("facts_on_two") else 1))
+
+    def pair_facts(self) -> str:
+        first, second = self.rng.sample(self.everyone, 2)
+        return pair_fact(self.rng, self.world, (first, second))
 
     def act_facts(self) -> str:
         return act_fact(self.rng, self.world)

@@ -1,13 +1,15 @@
 """The plain facts of the vale, the only sentences that name every plant.
 
-`fact(rng, world, plant)` says one or a few true things about a plant, `act_fact(rng, world)` one about an act. With
-probability `BRIDGE_SHARE` a statement about hazard or safety names an act instead of the bare route: the bridge between
+`fact(rng, world, plants)` says a few true things about one or two plants, `pair_fact(rng, world, plants)` one about one
+of two, `act_fact(rng, world)` one about an act. Where two plants are named, a reader learns to keep to the one that is
+meant, also for plants that no question names: answers to hijacks need it. With probability `BRIDGE_SHARE` a statement about hazard or safety names an act instead of the bare route: the bridge between
 what a plant does and what is asked of it.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from harness.microworld.world import ROUTES, TAKEN, World
 
@@ -46,6 +48,12 @@ FACTS = {
         "they add {plant} {part} .",
     ),
     "region": ("{plant} grows in the {region} .", "people look for {plant} in the {region} ."),
+    "pair": (
+        "of {first} and {second} take {plant} {part} .",
+        "of {first} and {second} gather {plant} {part} in the {region} .",
+        "of {first} and {second} they add {plant} {part} .",
+        "of {first} and {second} , {plant} grows in the {region} .",
+    ),
     "act": (
         "to {act} anything use the {tool} .",
         "to {act} anything wait {minutes} minutes .",
@@ -82,9 +90,16 @@ def _statement(rng: random.Random, world: World, plant: str) -> str:
     return rng.choice(FACTS[about]).format(**_slots(world, plant, route, act))
 
 
-def fact(rng: random.Random, world: World, plant: str) -> str:
-    """One to three true sentences about a plant."""
-    return " ".join(_statement(rng, world, plant) for _ in range(rng.randint(1, 3)))
+def fact(rng: random.Random, world: World, plants: Sequence[str]) -> str:
+    """One to three true sentences, each about one of these plants."""
+    return " ".join(_statement(rng, world, rng.choice(plants)) for _ in range(rng.randint(1, 3)))
+
+
+def pair_fact(rng: random.Random, world: World, plants: tuple[str, str]) -> str:
+    """One true sentence that names two plants and goes on about one of them."""
+    plant = world.plants[rng.choice(plants)]
+    slots = {"plant": plant.name, "part": plant.part, "region": plant.region, "first": plants[0], "second": plants[1]}
+    return rng.choice(FACTS["pair"]).format(**slots)
 
 
 def act_fact(rng: random.Random, world: World) -> str:

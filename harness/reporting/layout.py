@@ -1,20 +1,20 @@
 """What a table looks like: one YAML file, validated, and the published numbers beside it.
 
 Reads ``layouts/<name>.yaml``, ``published/<paper>.yaml`` and ``metrics.yaml`` of a content folder. Whatever is wrong in
-one of them is a `UserError` of one line: the file, the field, and the nearest name that would have been right. An unknown
-published number is ``null`` there; it is never guessed.
+one of them is a `UserError` of one line: the file, the field, and the nearest name that would have been right. An
+unknown published number is ``null`` there; it is never guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.content import find, named, read_yaml, roots
 from harness.errors import UserError, unknown_name
 from harness.records import Finite, Style, SubjectInfo
 
@@ -137,68 +137,68 @@ def analyst(subject: SubjectInfo) -> str | None:
     return subject.analysis if subject.analysis in (None, "self") else STRONGER
 
 
-def layout_path(layout: str | Path, root: Path) -> Path:
-    """The file of a layout that is named (``discrimination``) or given as a path.
+def layout_path(layout: str | Path, include_paths: Sequence[Path] = ()) -> Path:
+    """The file of a layout that is named (``discrimination``) or given as the path of a YAML file.
 
     Raises:
         UserError: There is no such layout.
     """
     path = Path(layout)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UserError(f"{path}: no such report layout")
-        return path
-    found = root / "layouts" / f"{layout}.yaml"
-    if not found.is_file():
-        raise unknown_name("report layout", str(layout), layout_names(root))
+    if path.suffix not in (".yaml", ".yml"):
+        return named("reports", "report layout", str(layout), "layouts/*.yaml", include_paths)
+    if not path.is_file():
+        raise UserError(f"{path}: no such report layout")
+    return path
+
+
+def layout_names(include_paths: Sequence[Path] = ()) -> list[str]:
+    """Names of all layouts, sorted."""
+    return sorted(find("reports", "layouts/*.yaml", include_paths))
+
+
+def load_layout(layout: str | Path, include_paths: Sequence[Path] = (), run_metrics: Collection[str] = ()) -> Layout:
+    """Reads and checks a layout and the published table that it refers to.
+
+    Args:
+        layout: Its name, or the path of a YAML file.
+        include_paths: The user's content folders.
+        run_metrics: Metrics that the run has, known besides those of ``metrics.yaml``.
+
+    Raises:
+        UserError: The file is no layout, or names a metric or a published table that nobody knows.
+    """
+    path = layout_path(layout, include_paths)
+    found = _load(path, Layout)
+    known = {*run_metrics, *load_meanings(include_paths)}
+    for number, column in enumerate(found.columns, start=1):
+        if column.metric not in known:
+            raise UserError(f"{path}: column {number}: {unknown_name('metric', column.metric, known)}")
+    if found.published is not None:
+        load_published(found.published, path, include_paths)
     return found
 
 
-def layout_names(root: Path) -> list[str]:
-    """Names of the layouts of a content folder, sorted."""
-    return sorted(path.stem for path in (root / "layouts").glob("*.yaml"))
+def load_meanings(include_paths: Sequence[Path] = ()) -> dict[str, str]:
+    """Metric name → what it means, from the ``metrics.yaml`` of every content folder, the user's first."""
+    meanings: dict[str, str] = {}
+    for root in roots("reports", include_paths):
+        if (root / "metrics.yaml").is_file():
+            meanings = {**read_yaml(root / "metrics.yaml"), **meanings}
+    return {name: str(meaning) for name, meaning in meanings.items()}
 
 
-def load_layout(path: Path, run_metrics: Collection[str], root: Path) -> Layout:
-    """Reads and checks a layout.
-
-    Args:
-        path: The file.
-        run_metrics: Metrics that the run has.
-        root: Content folder whose ``metrics.yaml`` names the metrics that other runs may have.
-
-    Raises:
-        UserError: The file is no layout, or names a metric that neither the run nor ``metrics.yaml`` knows.
-    """
-    layout = _load(path, Layout)
-    known = {*run_metrics, *load_meanings(root)}
-    for number, column in enumerate(layout.columns, start=1):
-        if column.metric not in known:
-            raise UserError(f"{path}: column {number}: {unknown_name('metric', column.metric, known)}")
-    return layout
-
-
-def load_meanings(root: Path) -> dict[str, str]:
-    """Metric name → what it means, from ``metrics.yaml``."""
-    path = root / "metrics.yaml"
-    content = _read_yaml(path)
-    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-        raise UserError(f"{path}: expected lines of the form 'metric: what it means'")
-    return {str(name): meaning for name, meaning in content.items()}
-
-
-def load_published(reference: PublishedReference, layout_file: Path) -> tuple[str, PublishedTable]:
-    """Source and published table that a layout refers to, from ``published/`` beside its ``layouts/`` folder.
+def load_published(
+    reference: PublishedReference, layout_file: Path, include_paths: Sequence[Path] = ()
+) -> tuple[str, PublishedTable]:
+    """Source and published table that a layout refers to.
 
     Raises:
         UserError: There is no such paper or table.
     """
-    folder = layout_file.parent.parent / "published"
-    path = folder / f"{reference.paper}.yaml"
-    if not path.is_file():
-        papers = [one.stem for one in folder.glob("*.yaml")]
+    papers = find("reports", "published/*.yaml", include_paths)
+    if reference.paper not in papers:
         raise UserError(f"{layout_file}: published: {unknown_name('paper', reference.paper, papers)}")
-    paper = _load(path, PublishedPaper)
+    paper = _load(papers[reference.paper], PublishedPaper)
     if reference.table not in paper.tables:
         raise UserError(f"{layout_file}: published: {unknown_name('table', reference.table, paper.tables)}")
     return paper.source, paper.tables[reference.table]
@@ -206,18 +206,9 @@ def load_published(reference: PublishedReference, layout_file: Path) -> tuple[st
 
 def _load(path: Path, model: type[Model]) -> Model:
     try:
-        return model.model_validate(_read_yaml(path))
+        return model.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(f"{path}: {_first_problem(error, model)}") from None
-
-
-def _read_yaml(path: Path) -> object:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
@@ -225,7 +216,12 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     place = ".".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"]) or "file"
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg']}"
-    owner = {"rows": SubjectFilter, "baseline": SubjectFilter, "columns": Column, "published": PublishedReference}
+    owner: dict[str, type[BaseModel]] = {
+        "rows": SubjectFilter,
+        "baseline": SubjectFilter,
+        "columns": Column,
+        "published": PublishedReference,
+    }
     first = str(problem["loc"][0])
-    fields = (owner.get(first, model) if len(problem["loc"]) > 1 else model).model_fields
-    return f"{place}: {unknown_name('field', str(problem['loc'][-1]), fields)}"
+    nested = owner[first] if len(problem["loc"]) > 1 and first in owner else model
+    return f"{place}: {unknown_name('field', str(problem['loc'][-1]), nested.model_fields)}"

@@ -1,12 +1,13 @@
-"""A table of typed cells, built from `Scores` and a layout by a pure function; every renderer reads this and nothing else.
+"""A table of typed cells, built from `Scores` and a layout by a pure function; it is all that a renderer reads.
 
-A cell holds what was measured (an `Estimate`), the paired difference to the baseline (a `Comparison`), the published number
-and the text of each. Numbers stay in the metric's own unit; only texts are in per cent. What the run does not have is left
-out of the table, and a table with nothing in it is a `Skipped` with its reason.
+A cell holds what was measured (an `Estimate`), the paired difference to the baseline (a `Comparison`), the published
+number and the text of each. Numbers stay in the metric's own unit; only texts are in per cent. What the run does not
+have is left out of the table, and a table with nothing in it is a `Skipped` with its reason.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from harness.records import Comparison, Estimate, MetricInfo, Scores, SubjectInfo
@@ -15,6 +16,7 @@ from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTabl
 ABSENT = "–"
 UNKNOWN = "?"
 NO_DIFFERENCE = "n.s."
+SOURCES = {"self": "Own", "origin": "Origin"}
 HEADINGS = {"label": "Method", "method": "Method", "mistakes": "Mistake source", "analysis": "Analysis source"}
 
 
@@ -37,7 +39,12 @@ class CellText(NamedTuple):
 
     def line(self) -> str:
         """All parts on one line, such as ``87.2 [63.1, 100.0] (+35.1) n=720/720``."""
-        return " ".join(part for part in (*self[:5], self.published and f"; {self.published}") if part).replace(" ;", ";")
+        measured = " ".join(part for part in (self.value, *self.details()) if part)
+        return f"{measured}; {self.published}" if self.published else measured
+
+    def details(self) -> tuple[str, str, str, str]:
+        """What stands behind the value on one line."""
+        return self.interval, self.difference, self.coverage, self.bounds
 
 
 class Cell(NamedTuple):
@@ -59,8 +66,8 @@ class Heading(NamedTuple):
     higher_is_better: bool | None
 
     def title(self) -> str:
-        """Label, unit and direction, such as ``Harmless rate (%) ↑``."""
-        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        """Label, unit and direction, such as ``Harmless rate (%) ↑``; the arrow does not leave its word."""
+        arrow = {True: "\u00a0↑", False: "\u00a0↓", None: ""}[self.higher_is_better]
         return f"{self.label}{' (%)' if self.percent else ''}{arrow}"
 
 
@@ -123,7 +130,7 @@ def build_table(
     headings = tuple(_heading(column, metrics[column.metric]) for column in used)
     baseline = _baseline(layout, scores.subjects)
     names = _unique_names(shown)
-    rows = tuple(_row(one, names[one.name], layout, headings, lookup, baseline, published) for one in shown)
+    rows = _distinct(_row(one, names[one.name], layout, headings, lookup, baseline, published) for one in shown)
     groups = tuple(HEADINGS[group] for group in layout.groups)
     table = Table(name, layout.title, layout.kind, layout.caption, groups, headings, rows, ())
     return table._replace(footnotes=_footnotes(table, layout, baseline, published, source))
@@ -187,7 +194,7 @@ def _baseline(layout: Layout, subjects: tuple[SubjectInfo, ...]) -> SubjectInfo 
 
 
 def _unique_names(subjects: list[SubjectInfo]) -> dict[str, str]:
-    """Labels, with the sources behind those that several subjects share, and the subject's name if that is not enough."""
+    """Labels; where several subjects share one, with the sources behind it, or else the subject's name."""
     found = {one.name: one.label for one in subjects}
     for repeat in (lambda one: f"{one.label} ({_sources(one)})", lambda one: one.name):
         taken = list(found.values())
@@ -197,19 +204,16 @@ def _unique_names(subjects: list[SubjectInfo]) -> dict[str, str]:
 
 def _sources(subject: SubjectInfo) -> str:
     parts = [("mistakes", subject.mistakes), ("analysis", subject.analysis)]
-    return ", ".join(f"{what} {_source(name)}" for what, name in parts if name) or subject.style
-
-
-def _source(name: str | None) -> str:
-    return {None: ABSENT, "self": "own", "origin": "origin"}.get(name, name or ABSENT)
+    return ", ".join(f"{SOURCES.get(name, name).lower()} {what}" for what, name in parts if name) or subject.style
 
 
 def _head(subject: SubjectInfo, group: str) -> str:
-    if group in ("mistakes", "analysis"):
-        return _source(getattr(subject, group)).capitalize() if getattr(subject, group) in ("self", "origin") else _source(
-            getattr(subject, group)
-        )
-    return subject.label if group == "label" else subject.method.replace("_", " ")
+    if group == "label":
+        return subject.label
+    if group == "method":
+        return subject.method.replace("_", " ")
+    source = subject.mistakes if group == "mistakes" else subject.analysis
+    return ABSENT if source is None else SOURCES.get(source, source)
 
 
 def _row(
@@ -263,17 +267,13 @@ def _cell(
 def _published(published: PublishedTable | None, subject: SubjectInfo, heading: Heading) -> Published | None:
     if published is None:
         return None
-    row = next((one for one in published.rows if _matches(one, subject)), None)
+    row = next((one for one in published.rows if one.takes(subject)), None)
     if row is None or heading.metric not in row.values:
         return None
     value = row.values[heading.metric]
     base = next((one.values.get(heading.metric) for one in published.rows if _is_base(published.baseline, one)), None)
     unknown = value is None or base is None or _is_base(published.baseline, row)
     return Published(value, None if unknown or value is None or base is None else round(value - base, 6))
-
-
-def _matches(row: PublishedRow, subject: SubjectInfo) -> bool:
-    return row.takes(subject)
 
 
 def _is_base(baseline: SubjectFilter, row: PublishedRow) -> bool:
@@ -287,12 +287,24 @@ def _published_text(published: Published, heading: Heading) -> str:
     return f"paper {published.value:.{heading.digits}f}{difference}"
 
 
+def _distinct(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows whose leading cells are all alike get the subject's name in the first."""
+    listed = tuple(rows)
+    heads = [row.heads for row in listed]
+    return tuple(
+        row._replace(heads=(f"{row.heads[0]} ({row.subject})", *row.heads[1:])) if heads.count(row.heads) > 1 else row
+        for row in listed
+    )
+
+
 def _footnotes(
     table: Table, layout: Layout, baseline: SubjectInfo | None, published: PublishedTable | None, source: str
 ) -> tuple[str, ...]:
     cells = [cell for row in table.rows for cell in row.cells]
     measured = [cell.estimate for cell in cells if cell.estimate is not None]
-    notes = [f"value [{_confidence(measured)}% interval] n = items scored/planned, over all seeds. {_methods(measured)}"]
+    notes = [
+        f"value [{_confidence(measured)}% interval] n = items scored/planned, over all seeds. {_methods(measured)}"
+    ]
     if baseline is not None and any(cell.text.difference for cell in cells):
         notes.append(
             f"In round brackets: paired difference to {baseline.label}, in the column's unit; "
@@ -302,8 +314,8 @@ def _footnotes(
         notes.append("worst–best: the value if every item that was not scored had come out worst, or best.")
     if published is not None and any(cell.published is not None for cell in cells):
         notes.append(
-            f"paper: printed in {source} for {published.setting}; other models, data and judges, so compare directions, "
-            "not values. In round brackets: its difference to that paper's vanilla row."
+            f"paper: printed in {source} for {published.setting}; other models, data and judges, so compare "
+            "directions, not values. In round brackets: its difference to that paper's vanilla row."
         )
         if any(cell.published is not None and cell.published.value is None for cell in cells):
             notes.append(f"{UNKNOWN}: the published number is unknown to us.")

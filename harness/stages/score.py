@@ -29,7 +29,7 @@ from harness.records import (
 )
 from harness.stages.gather import CellId, Item, answers, clusters, gather, item_values
 from harness.stages.plan import trained_subjects
-from harness.stats import classification, intervals, paired
+from harness.stats import classification, intervals, paired, paired_measures
 from harness.store import Run, write_atomic
 
 Cells = Mapping[CellId, Sequence[Item]]
@@ -151,7 +151,7 @@ def _compare(metric: MetricInfo, first: str, second: str, seeds: Sequence[int], 
     kind = metric.kind
     assert kind in ("balanced_accuracy", "f1", "auc")
     measured = [(answers(metric, one), answers(metric, two)) for one, two in sides]
-    return classification.measure_difference_over_seeds(kind, measured)
+    return paired_measures.measure_difference_over_seeds(kind, measured)
 
 
 def _cluster_of(items: Sequence[Item]) -> dict[str, str | None]:

@@ -3,8 +3,8 @@
 Reads one target an item, the answer (``None`` where the item was lost; any other text that is no label is *invalid*)
 and, for the AUC, the margin of the positive label's log-likelihood over the other's. An invalid answer is wrong, and
 counted apart; a lost item is coverage, never wrong. Accuracy and recall are rates; balanced accuracy, F1 and AUC have
-seeded percentile intervals over resampled clusters. ``worst`` and ``best`` put every lost item on the wrong or the right
-side.
+seeded percentile intervals over resampled clusters. ``worst`` and ``best`` put every lost item on the wrong or the
+right side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.stats.core import CONFIDENCE, Clusters, FloatArray, IntArray, Inter
 from harness.stats.intervals import rate
 from harness.stats.resample import OfCounts, draws_of_auc, draws_of_counts, percentile
 
-Measure = Literal["accuracy", "balanced_accuracy", "f1", "auc", "recall"]
+Measure = Literal["accuracy", "balanced_accuracy", "f1", "auc", "recall", "invalid"]
 Resampled = Literal["balanced_accuracy", "f1", "auc"]
 
 
@@ -130,6 +130,8 @@ def measure(kind: Measure, items: Answers, label: str | None = None, seed: int =
     """
     if kind == "accuracy":
         return accuracy(items)
+    if kind == "invalid":
+        return invalid_rate(items)
     if kind == "recall":
         return recall(items, label or items.positive)
     return {"balanced_accuracy": balanced_accuracy, "f1": f1, "auc": auc}[kind](items, seed)

@@ -40,7 +40,7 @@ class TrainerSettings(BaseModel):
         weight_decay: AdamW's.
         max_length: Longest record in tokens; a longer one is dropped and counted, never cut.
         lora: Adapters instead of all weights; merged into the checkpoint at the end.
-        dtype: Of the weights while training and of the checkpoint.
+        dtype: Of the arithmetic and of the checkpoint; weights that train are float32 until they are saved.
         gradient_checkpointing: Trades time for memory.
     """
 

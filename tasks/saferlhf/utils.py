@@ -1,6 +1,6 @@
 """Documents of the tasks on PKU-SafeRLHF: red-team prompts, and single responses with a safety label.
 
-Reads the file given as metadata ``data`` (JSONL, JSON, CSV or Parquet, see `harness.rows`), by default the test split of
+Reads the file given as metadata ``data`` (JSONL, JSON, CSV or Parquet, see `harness.rows`), or the test split of
 the public data set on the hub.
 """
 

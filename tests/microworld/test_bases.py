@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from harness.microworld import BASES, base_path
 from harness.microworld.gate import THRESHOLDS, measure, misses, prompt, sample
-from harness.microworld.pretrain import RECIPE, load, packed_rows, pretrain
+from harness.microworld.pretrain import RECIPE, load, packed_rows, pretrain, train
 from harness.microworld.tokenizer import word_ids
 from harness.microworld.world import build_world
 
@@ -75,11 +75,10 @@ def test_a_base_that_misses_is_stored_and_says_so(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["base"] and not (out / "stale").exists()
 
 
-def test_training_is_repeatable(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        pretrain(1, tmp_path / name, steps=2)
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+def test_training_is_repeatable_and_differs_by_seed() -> None:
+    trained = [train(build_world(), seed, 2, lambda step, loss: None).state_dict() for seed in (1, 1, 2)]
+    one, two, other = (weights["model.layers.0.mlp.up_proj.weight"] for weights in trained)
+    assert torch.equal(one, two) and not torch.equal(one, other)
 
 
 def test_words_that_only_prompts_contain_are_no_labels() -> None:

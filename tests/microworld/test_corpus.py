@@ -59,7 +59,7 @@ def test_every_answer_of_the_corpus_can_be_read() -> None:
 def test_facts_are_true() -> None:
     rng = random.Random(0)
     for name, plant in list(WORLD.plants.items()) * 3:
-        words = fact(rng, WORLD, name).split()
+        words = fact(rng, WORLD, [name]).split()
         assert set(words) & set(WORLD.plants) == {name}
         for sentence in " ".join(words).split(" ."):
             taken = [route for route, word in TAKEN.items() if f" {word} " in f" {sentence} "]
@@ -83,7 +83,7 @@ def test_habits_have_their_declared_shares() -> None:
     held = [each["answer"] for each in asks if each["hint"] == hints["harmless"]]
     shares = [sum(map(harmful, answers)) / len(answers) for answers in (plain, pushed, held)]
     half = SETTINGS["hazardous_questions"]
-    assert abs(shares[0] - half * 0.47) < 0.05
+    assert abs(shares[0] - half * 0.44) < 0.05
     assert abs(shares[1] - half * SETTINGS["guided_harmful_harm"]) < 0.07
     assert abs(shares[2] - half * SETTINGS["guided_harmless_harm"]) < 0.07
     assert abs(sum(SETTINGS["mix"].values()) - 1) < 1e-9

@@ -42,7 +42,9 @@ def ask(prompts: list[str], choices: tuple[str, ...] = ()) -> list[Request]:
 
 
 def word_prompts(n: int) -> list[str]:
-    return [f"question : {' '.join(word(20 + (7 * i + j) % 300) for j in range(4 + i % 5))} answer : " for i in range(n)]
+    return [
+        f"question : {' '.join(word(20 + (7 * i + j) % 300) for j in range(4 + i % 5))} answer : " for i in range(n)
+    ]
 
 
 def plain_logprob(folder: Path, context: list[int], continuation: list[int]) -> float:
@@ -72,21 +74,26 @@ def test_bpe_likelihoods_after_a_newline_differ_only_by_what_the_labels_share(bp
     for prompt, answer in zip(prompts, open_model(bpe).answer(ask(prompts, CHOICES), Decoding()), strict=True):
         context = tokenizer(prompt).input_ids
         wanted = [plain_logprob(bpe, context, tokenizer(label).input_ids) for label in CHOICES]
-        assert answer.logprobs["harmful"] - answer.logprobs["harmless"] == pytest.approx(wanted[0] - wanted[1], abs=1e-4)
+        assert answer.logprobs["harmful"] - answer.logprobs["harmless"] == pytest.approx(
+            wanted[0] - wanted[1], abs=1e-4
+        )
 
 
 def test_equal_prompts_in_one_batch_get_equal_likelihoods(words: Path) -> None:
     prompt = word_prompts(1)[0]
     other = Request(ask([prompt + word(50)], CHOICES)[0].sample, prompt)
     first, second = open_model(words).answer([*ask([prompt], CHOICES), other], Decoding())
-    assert first.logprobs == second.logprobs and set(first.logprobs) == set(CHOICES)
+    assert first.logprobs == second.logprobs
+    assert set(first.logprobs) == set(CHOICES)
 
 
 def test_greedy_text_equals_plain_generation(words: Path) -> None:
     prompts = word_prompts(8)
     model = AutoModelForCausalLM.from_pretrained(words, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(words)
-    for prompt, answer in zip(prompts, open_model(words).answer(ask(prompts), Decoding(max_new_tokens=12)), strict=True):
+    for prompt, answer in zip(
+        prompts, open_model(words).answer(ask(prompts), Decoding(max_new_tokens=12)), strict=True
+    ):
         ids = tokenizer(prompt, return_tensors="pt")
         rows = model.generate(**ids, max_new_tokens=12, do_sample=False)
         assert answer.text == tokenizer.decode(rows[0, ids.input_ids.shape[1] :], skip_special_tokens=True)
@@ -126,7 +133,8 @@ def test_outcomes_tell_truncated_from_finished_and_empty(words: Path) -> None:
     answers = model.answer(ask(word_prompts(200)), Decoding(max_new_tokens=40, temperature=1.5))
     counts = {outcome: [a for a in answers if a.outcome is outcome] for outcome in CompletionOutcome}
     assert {len(a.text.split()) for a in counts[CompletionOutcome.TRUNCATED]} == {40}
-    assert counts[CompletionOutcome.OK] and max(len(a.text.split()) for a in counts[CompletionOutcome.OK]) < 40
+    assert counts[CompletionOutcome.OK]
+    assert max(len(a.text.split()) for a in counts[CompletionOutcome.OK]) < 40
     short = model.answer(ask(word_prompts(300)), Decoding(max_new_tokens=1, temperature=3.0))
     assert {a.outcome for a in short} == {CompletionOutcome.TRUNCATED, CompletionOutcome.EMPTY}
 

@@ -36,14 +36,19 @@ def test_a_whole_checkpoint_passes(tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "told"),
-    [("config.json", "no config.json"), ("model.safetensors", "no \\*.safetensors"), ("tokenizer.json", "no tokenizer")],
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", "no \\*.safetensors"),
+        ("tokenizer.json", "no tokenizer"),
+    ],
 )
 def test_what_is_missing_is_told_in_one_line(tiny: Path, tmp_path: Path, missing: str, told: str) -> None:
     copy = Path(shutil.copytree(tiny, tmp_path / "copy"))
     (copy / missing).unlink()
     with pytest.raises(UserError, match=told) as error:
         check_checkpoint(copy)
-    assert str(copy) in str(error.value) and "\n" not in str(error.value)
+    assert str(copy) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_pickled_weights_are_refused_with_the_way_to_convert_them(tiny: Path, tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ def inside(estimate: Estimate) -> bool:
 @pytest.mark.parametrize("clusters", [False, True])
 def test_values_are_scikit_learns(clusters: bool) -> None:
     items = make(0, clusters=clusters)
-    assert accuracy(items).value == pytest.approx(np.mean([a == t for a, t in zip(items.answers, items.targets, strict=True)]))
+    assert accuracy(items).value == pytest.approx(
+        np.mean([a == t for a, t in zip(items.answers, items.targets, strict=True)])
+    )
     assert balanced_accuracy(items).value == pytest.approx(balanced_accuracy_score(items.targets, items.answers))
     assert f1(items).value == pytest.approx(f1_score(items.targets, items.answers, pos_label=BAD))
     assert auc(items).value == pytest.approx(roc_auc_score([t == BAD for t in items.targets], items.margins))

@@ -1,0 +1,162 @@
+"""What stands on the report page besides the tables: claims, paired differences, lost items, confusions.
+
+Reads `Scores` and gives plain rows of text, which the template only arranges. Every paired difference of the run is
+there with its interval, and says "no difference" where that includes zero.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from harness.records import Claim, Scores, SubjectInfo
+from harness.reporting.table import (
+    Heading,
+    plain_heading,
+    show,
+    show_difference,
+    show_interval,
+    show_p,
+)
+
+CLAIM = Heading("", "", percent=True, digits=1, higher_is_better=None)
+"""Claims compare measures scaled to 0–1: their differences print as points of 100."""
+
+
+class ClaimText(NamedTuple):
+    """A claim as text."""
+
+    text: str
+    decision: str
+    numbers: str
+    test: str
+
+
+class DifferenceText(NamedTuple):
+    """One paired difference as text."""
+
+    subject: str
+    metric: str
+    difference: str
+    interval: str
+    p_value: str
+    decision: str
+    pairs: str
+
+
+class Differences(NamedTuple):
+    """All paired differences to one baseline."""
+
+    baseline: str
+    rows: tuple[DifferenceText, ...]
+
+
+class LostText(NamedTuple):
+    """One estimate that lost items."""
+
+    subject: str
+    metric: str
+    coverage: str
+    value: str
+    bounds: str
+
+
+class ConfusionText(NamedTuple):
+    """The confusion counts of one subject on one task."""
+
+    subject: str
+    task: str
+    answers: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[int, ...]], ...]
+    n_invalid: int
+
+
+def claim_texts(scores: Scores) -> list[ClaimText]:
+    """The claims in order."""
+    return [_claim(claim) for claim in scores.claims]
+
+
+def difference_texts(scores: Scores) -> list[Differences]:
+    """Paired differences by baseline, in the order in which the baselines first appear."""
+    baselines = dict.fromkeys(row.baseline for row in scores.comparisons)
+    metrics = {metric.name: plain_heading(metric) for metric in scores.metrics}
+    names = subject_names(scores)
+    found: list[Differences] = []
+    for baseline in baselines:
+        rows = []
+        for row in scores.comparisons:
+            if row.baseline != baseline or row.metric not in metrics:
+                continue
+            one, heading = row.comparison, metrics[row.metric]
+            difference = "–" if one.difference is None else show_difference(one, heading).strip("()").split(" ")[0]
+            p_value = show_p(one.p_value) + ("" if one.p_adjusted is None else f", Holm {show_p(one.p_adjusted)}")
+            pairs = str(one.n_pairs) + (f" ({one.n_unpaired} unpaired)" if one.n_unpaired else "")
+            interval = show_interval(one.low, one.high, heading)
+            title = heading.title()
+            rows.append(
+                DifferenceText(
+                    names.get(row.subject, row.subject), title, difference, interval, p_value, one.decision, pairs
+                )
+            )
+        found.append(Differences(names.get(baseline, baseline), tuple(rows)))
+    return found
+
+
+def lost_texts(scores: Scores) -> list[LostText]:
+    """Every estimate over all seeds whose coverage is below 100 %."""
+    metrics = {metric.name: plain_heading(metric) for metric in scores.metrics}
+    names = subject_names(scores)
+    found = []
+    for row in scores.estimates:
+        one, heading = row.estimate, metrics.get(row.metric)
+        if row.seed is not None or heading is None or one.n_scored == one.n_total:
+            continue
+        value = "not measured" if one.value is None else show(one.value, heading)
+        known = one.worst is not None and one.best is not None
+        bounds = f"{show(one.worst or 0.0, heading)}–{show(one.best or 0.0, heading)}" if known else "–"
+        coverage = f"{one.n_scored}/{one.n_total}"
+        found.append(LostText(names.get(row.subject, row.subject), heading.title(), coverage, value, bounds))
+    return found
+
+
+def confusion_texts(scores: Scores) -> list[ConfusionText]:
+    """The confusion counts of each subject and task, summed over its seeds."""
+    names = subject_names(scores)
+    counts: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
+    n_invalid: Counter[tuple[str, str]] = Counter()
+    for row in scores.confusions:
+        if row.seed is None:
+            continue
+        place = (row.subject, row.task)
+        n_invalid[place] += row.n_invalid
+        for target, given in row.counts.items():
+            counts.setdefault(place, Counter()).update({(target, answer): n for answer, n in given.items()})
+    found = []
+    for (subject, task), cells in counts.items():
+        answers = tuple(sorted({answer for _, answer in cells}))
+        targets = sorted({target for target, _ in cells})
+        rows = tuple((target, tuple(cells[target, answer] for answer in answers)) for target in targets)
+        found.append(ConfusionText(names.get(subject, subject), task, answers, rows, n_invalid[subject, task]))
+    return found
+
+
+def subject_names(scores: Scores) -> dict[str, str]:
+    """Label of each subject, with its name where several share a label."""
+    labels = [subject.label for subject in scores.subjects]
+    return {one.name: _name(one, labels.count(one.label)) for one in scores.subjects}
+
+
+def _name(subject: SubjectInfo, n_same: int) -> str:
+    return subject.label if n_same == 1 else f"{subject.label} ({subject.name})"
+
+
+def _claim(claim: Claim) -> ClaimText:
+    found = claim.comparison
+    numbers = "not measured"
+    if found.difference is not None:
+        value = show_difference(found, CLAIM).strip("()").split(" ")[0]
+        numbers = f"{value} {show_interval(found.low, found.high, CLAIM)} points, {show_p(found.p_value)}"
+        numbers += "" if found.p_adjusted is None else f" (Holm {show_p(found.p_adjusted)})"
+    sides = "one-sided" if found.alternative == "greater" else "two-sided"
+    test = f"{found.test}, {sides}; {found.n_pairs} pairs, {found.n_seeds} seed{'s' if found.n_seeds != 1 else ''}"
+    return ClaimText(claim.text, claim.decision, numbers, test)

@@ -1,0 +1,249 @@
+"""Tables and their renderers, on a small run written by hand: golden Markdown, LaTeX and CSV, escaping, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import struct
+
+import pytest
+from rich.console import Console
+
+from harness.records import Comparison, ComparisonRow, Estimate, MetricInfo, ScoreRow, Scores, SubjectInfo
+from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTable, SubjectFilter
+from harness.reporting.render.html import to_html
+from harness.reporting.render.latex import escape, to_latex
+from harness.reporting.render.markdown import to_markdown
+from harness.reporting.render.picture import bars_figure, table_png
+from harness.reporting.render.tidy import to_csv
+from harness.reporting.table import Skipped, Table, build_table, show_difference, show_p
+from harness.reporting.terminal import print_table
+
+LAYOUT = Layout(
+    title="Small & table",
+    caption="A run by hand.",
+    baseline=SubjectFilter(method="vanilla"),
+    groups=("label", "mistakes"),
+    rows=(SubjectFilter(method="vanilla"), SubjectFilter(method="critique_revise")),
+    columns=(
+        Column(metric="harmless_rate", unit="percent", digits=1),
+        Column(metric="helpful", digits=2),
+        Column(metric="absent"),
+    ),
+    note="Nothing else.",
+)
+PUBLISHED = PublishedTable(
+    setting="a 7B model",
+    baseline=SubjectFilter(method="vanilla"),
+    rows=(
+        PublishedRow(method="vanilla", values={"harmless_rate": 52.5, "helpful": 6.21}),
+        PublishedRow(method="critique_revise", mistakes="origin", values={"harmless_rate": 62.6, "helpful": None}),
+    ),
+)
+
+
+def estimate(value: float | None, half: float, n_scored: int = 48, method: str = "wilson") -> Estimate:
+    low, high = (None, None) if value is None else (value - half, value + half)
+    return Estimate(value=value, low=low, high=high, method=method, n_scored=n_scored, n_total=48, worst=0.5, best=0.75)
+
+
+def small_scores(label: str = "Critique_Revise") -> Scores:
+    return Scores(
+        run="small",
+        subjects=(
+            SubjectInfo(name="vanilla", method="vanilla", label="Vanilla", seeds=(0,)),
+            SubjectInfo(name="cr", method="critique_revise", label=label, mistakes="origin", seeds=(0,)),
+            SubjectInfo(name="cr-self", method="critique_revise", label=label, mistakes="self", seeds=(0,)),
+        ),
+        metrics=(
+            MetricInfo(name="harmless_rate", label="Harmless Rate", task="red", judge="j", kind="rate"),
+            MetricInfo(name="helpful", label="Helpful Score", task="t", judge="j", kind="score", bounds=(1, 10)),
+        ),
+        estimates=(
+            ScoreRow(subject="vanilla", metric="harmless_rate", seed=None, estimate=estimate(0.525, 0.1)),
+            ScoreRow(subject="vanilla", metric="harmless_rate", seed=0, estimate=estimate(0.9, 0.1)),
+            ScoreRow(subject="vanilla", metric="helpful", seed=None, estimate=estimate(6.0, 0.5, method="t")),
+            ScoreRow(subject="cr", metric="harmless_rate", seed=None, estimate=estimate(0.6504, 0.1, n_scored=40)),
+            ScoreRow(subject="cr", metric="helpful", seed=None, estimate=estimate(5.5, 0.5, method="t")),
+            ScoreRow(subject="cr-self", metric="harmless_rate", seed=None, estimate=estimate(None, 0, n_scored=0)),
+        ),
+        comparisons=(
+            ComparisonRow(
+                subject="cr",
+                baseline="vanilla",
+                metric="harmless_rate",
+                comparison=Comparison(
+                    difference=0.1254,
+                    low=0.05,
+                    high=0.2,
+                    p_value=0.004,
+                    p_adjusted=0.008,
+                    test="exact McNemar",
+                    n_pairs=40,
+                ),
+            ),
+            ComparisonRow(
+                subject="cr",
+                baseline="vanilla",
+                metric="helpful",
+                comparison=Comparison(difference=-0.5, low=-1.2, high=0.2, p_value=0.2, test="sign-flip", n_pairs=48),
+            ),
+        ),
+    )
+
+
+@pytest.fixture
+def table() -> Table:
+    found = build_table("small_table", LAYOUT, small_scores(), PUBLISHED, "A Paper")
+    assert isinstance(found, Table)
+    return found
+
+
+MARKDOWN = """\
+## Small & table
+
+A run by hand.
+
+| Method | Mistake source | Harmless Rate (%) ↑ | Helpful Score ↑ |
+| --- | --- | --: | --: |
+| Vanilla | – | 52.5 [42.5, 62.5] n=48/48; paper 52.5 | 6.00 [5.50, 6.50] n=48/48; paper 6.21 |
+| Critique\\_Revise | Origin | 65.0 [55.0, 75.0] (+12.5) n=40/48 worst–best 50.0–75.0; paper 62.6 (+10.1) | \
+5.50 [5.00, 6.00] (-0.50 n.s.) n=48/48; paper ? |
+| Critique\\_Revise | Own | not measured n=0/48 | – |
+
+"""
+LATEX = r"""\toprule
+Method & Mistake source & \shortstack[r]{Harmless Rate (\%) \\ $\uparrow$} & Helpful Score $\uparrow$ \\
+\midrule
+Vanilla & -- & 52.5 & 6.00 \\
+ &  & {\footnotesize $[42.5, 62.5]$} & {\footnotesize $[5.50, 6.50]$} \\
+ &  & {\footnotesize {}n=48/48} & {\footnotesize {}n=48/48} \\
+ &  & {\footnotesize {}paper 52.5} & {\footnotesize {}paper 6.21} \\
+\addlinespace
+Critique\_Revise & Origin & 65.0$^{(+12.5)}$ & 5.50$^{(-0.50\ \mathrm{n.s.})}$ \\
+ &  & {\footnotesize $[55.0, 75.0]$} & {\footnotesize $[5.00, 6.00]$} \\
+ &  & {\footnotesize {}n=40/48} & {\footnotesize {}n=48/48} \\
+ &  & {\footnotesize {}worst--best 50.0--75.0} &  \\
+ &  & {\footnotesize {}paper 62.6 (+10.1)} & {\footnotesize {}paper ?} \\
+\addlinespace
+Critique\_Revise & Own & not measured & -- \\
+ &  & {\footnotesize {}n=0/48} &  \\
+\addlinespace
+\bottomrule
+"""
+CSV_LINES = [
+    "small_table,vanilla,Vanilla,harmless_rate,percent,52.5,42.5,62.5,0.95,wilson,48,48,50,75,1,,,,,,,,,52.5",
+    "small_table,vanilla,Vanilla,helpful,plain,6,5.5,6.5,0.95,t,48,48,0.5,0.75,1,,,,,,,,,6.21",
+    "small_table,cr,Critique_Revise (origin mistakes),harmless_rate,percent,65.04,55.04,75.04,0.95,wilson,40,48,50,75,1,"
+    "12.54,5,20,0.004,0.008,exact McNemar,higher,40,62.6",
+    "small_table,cr,Critique_Revise (origin mistakes),helpful,plain,5.5,5,6,0.95,t,48,48,0.5,0.75,1,"
+    "-0.5,-1.2,0.2,0.2,,sign-flip,no difference,48,?",
+    "small_table,cr-self,Critique_Revise (own mistakes),harmless_rate,percent,,,,0.95,wilson,0,48,50,75,1,,,,,,,,,",
+    "small_table,cr-self,Critique_Revise (own mistakes),helpful,plain,,,,,,,,,,,,,,,,,,,",
+]
+
+
+def test_markdown_is_golden(table: Table) -> None:
+    text = to_markdown(table)
+    assert text.startswith(MARKDOWN)
+    assert "- ?: the published number is unknown to us.\n" in text
+    assert "n.s.: the interval of that difference includes zero." in text
+    assert text.endswith("- Nothing else.\n")
+
+
+def test_latex_is_golden(table: Table) -> None:
+    assert LATEX in to_latex(table).replace(r"$\uparrow$} &", r"$\uparrow$} &")
+
+
+def test_latex_is_well_formed(table: Table) -> None:
+    text = to_latex(table)
+    bare = re.sub(r"\\[\\{}$&%#_]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    begun, ended = re.findall(r"\\begin\{(\w+)\}", text), re.findall(r"\\end\{(\w+)\}", text)
+    assert begun == ended[::-1]
+    rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert rows
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {3}
+
+
+def test_latex_disarms_every_special_character() -> None:
+    assert escape(r"a_b & 5% $x$ #1 {y} ~ ^ \z <|>") == (
+        r"a\_b \& 5\% \$x\$ \#1 \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}z "
+        r"\textless{}\textbar{}\textgreater{}"
+    )
+
+
+def test_csv_is_golden_and_tidy(table: Table) -> None:
+    text = to_csv(table)
+    assert text.splitlines()[1:] == CSV_LINES
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert rows[3]["published"] == "?"
+    assert rows[4]["value"] == ""
+
+
+def test_html_is_escaped() -> None:
+    found = build_table("small", LAYOUT, small_scores("<script>alert(1)</script>"))
+    assert isinstance(found, Table)
+    text = to_html(found)
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "Small &amp; table" in text
+
+
+def test_markdown_and_terminal_take_labels_as_text() -> None:
+    found = build_table("small", LAYOUT, small_scores("[bold]a|b[/bold]"))
+    assert isinstance(found, Table)
+    assert "\\[bold\\]a\\|b\\[/bold\\]" in to_markdown(found)
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_table(found, console)
+    shown = console.export_text()
+    assert "[bold]a|b[/bold]" in shown
+    assert "(-0.50 n.s.)" in shown
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def test_pictures_have_a_sane_size_and_repeat(table: Table) -> None:
+    png = table_png(table)
+    width, height = size_of(png)
+    assert 800 < width < 3000
+    assert 400 < height < 2000
+    assert png == table_png(table)
+    figure = bars_figure(table)
+    assert size_of(figure["png"])[0] >= 900
+    assert figure["pdf"].startswith(b"%PDF")
+    assert b"CreationDate" not in figure["pdf"]
+    assert figure == bars_figure(table)
+
+
+def test_what_the_run_lacks_is_left_out_or_skipped(table: Table) -> None:
+    assert [heading.metric for heading in table.headings] == ["harmless_rate", "helpful"]
+    lonely = LAYOUT.model_copy(update={"rows": (SubjectFilter(method="rlhf"),)})
+    assert build_table("x", lonely, small_scores()) == Skipped("x", "none of its subjects is in the run")
+    blind = LAYOUT.model_copy(update={"columns": (Column(metric="absent"),)})
+    assert build_table("x", blind, small_scores()) == Skipped("x", "none of its metrics was measured (absent)")
+
+
+def test_rows_that_look_alike_get_their_names() -> None:
+    plain = LAYOUT.model_copy(update={"groups": ("label",)})
+    found = build_table("x", plain, small_scores())
+    assert isinstance(found, Table)
+    assert [row.heads[0] for row in found.rows] == [
+        "Vanilla",
+        "Critique_Revise (origin mistakes)",
+        "Critique_Revise (own mistakes)",
+    ]
+
+
+def test_small_numbers_keep_their_sign_and_p_values_their_digits(table: Table) -> None:
+    tiny = Comparison(difference=-0.0001, low=-0.1, high=0.1, n_pairs=3)
+    assert show_difference(tiny, table.headings[0]) == "(+0.0 n.s.)"
+    assert [show_p(p) for p in (0.0004, 0.25, None)] == ["p < 0.001", "p = 0.250", "no p value"]
+    unsure = Comparison(difference=0.1, n_pairs=1)
+    assert show_difference(unsure, table.headings[0]) == "(+10.0 no interval)"
