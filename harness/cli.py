@@ -33,7 +33,7 @@ RunDir = Annotated[Path, typer.Argument(help="The run's folder, such as runs/dem
 Set = Annotated[list[str] | None, typer.Option("--set", help="field=value on top of the recipe; repeatable.")]
 Include = Annotated[
     list[Path] | None,
-    typer.Option("--include-path", help="Folder with further tasks/, judges/ and reports/; its code is run. Repeatable."),
+    typer.Option("--include-path", help="Folder with tasks/, judges/, reports/ of yours; its code is run. Repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -49,6 +49,7 @@ def run(
     """Do everything a recipe says: train, answer, judge, score, report. The same command resumes."""
     from harness.config import load_config
     from harness.progress import progress
+    from harness.records import Scores
     from harness.stages.execute import execute
     from harness.stages.plan import make_plan, seal
     from harness.stages.score import check_claims
@@ -62,8 +63,12 @@ def run(
     with target.lock():
         seal(target, plan)
         with progress() as display:
-            execute(target, plan, includes, display.tell)
-        _score_and_report(target, includes, as_json)
+            worked = execute(target, plan, includes, display.tell)
+        if not worked and target.scores_file.exists() and (target.report_dir / "index.html").exists():
+            print(f"nothing owed; the scores stand (make them again: harness score {target.path})", file=sys.stderr)
+            _show_scores(target, Scores.model_validate_json(target.scores_file.read_text("utf-8")), includes, as_json)
+        else:
+            _score_and_report(target, includes, as_json)
 
 
 @app.command()
@@ -174,27 +179,33 @@ def pretrain(
     """Pretrain a base of the vale from nothing, and say whether it passes its gate."""
     from harness.microworld import pretrain as module
 
-    def tell(step: int, total: int, loss: float) -> None:
+    total = steps or module.DEFAULT_STEPS
+
+    def tell(step: int, loss: float) -> None:
         if step % 50 == 0 or step == total:
             print(f"step {step}/{total}, loss {loss:.3f}", file=sys.stderr, flush=True)
 
-    report = module.pretrain(seed, out, steps or module.DEFAULT, threads=threads, progress=tell)
+    report = module.pretrain(seed, out, total, threads=threads, progress=tell)
     print(report)
 
 
 def _score_and_report(target: Any, includes: list[Path], as_json: bool) -> None:
+    from harness.reporting.report import report_run
     from harness.stages.rescore import rescore
 
     scores = rescore(target, includes)
-    from harness.reporting import report as reporting
+    report_run(target, scores, includes)
+    _show_scores(target, scores, includes, as_json)
 
-    files = reporting.report_run(target, scores, includes)
-    if as_json:
-        print(json.dumps({"scores": scores.model_dump(mode="json"), "files": [str(f) for f in files]}, indent=1))
-        return
+
+def _show_scores(target: Any, scores: Any, includes: list[Path], as_json: bool) -> None:
     from harness.terminal import print_report
 
-    print_report(target, scores, includes)
+    if as_json:
+        report = str(target.report_dir / "index.html")
+        print(json.dumps({"scores": scores.model_dump(mode="json"), "report": report}, indent=1))
+    else:
+        print_report(target, scores, includes)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -18,7 +18,7 @@ from harness.content import PACKAGE, read_yaml
 from harness.errors import UserError, unknown_name
 from harness.methods import METHODS, method_needs, method_style
 from harness.records import Finite, Style
-from harness.trainers.base import TrainerSettings
+from harness.trainers import TRAINERS, TrainerSettings
 
 
 def _as_list(value: Any) -> Any:
@@ -189,6 +189,14 @@ class RunConfig(Part):
     def _check_subject(self, subject: SubjectConfig, names: list[str]) -> None:
         if subject.weights_of is not None and subject.weights_of not in names:
             raise ValueError(f"subjects.{subject.name}: {unknown_name('subject', subject.weights_of, names)}")
+        if subject.weights_of is not None and (owner := self.subject(subject.weights_of)).weights_of is not None:
+            raise ValueError(f"subjects.{subject.name}: weights_of: '{owner.name}' has no weights of its own")
+        try:
+            trainer = self.trainer_of(subject)
+        except ValidationError as error:
+            raise ValueError(f"subjects.{subject.name}.trainer.{_told(error, {}, TrainerSettings)}") from None
+        if trainer.name not in TRAINERS:
+            raise ValueError(str(unknown_name("trainer", trainer.name, TRAINERS)))
         if subject.analyst not in (None, "self", *self.models):
             raise ValueError(f"subjects.{subject.name}: {unknown_name('model', str(subject.analyst), self.models)}")
 
@@ -245,6 +253,8 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     data = read_yaml(path)
     for override in overrides:
         _apply(data, override)
+    if isinstance(data.get("tasks"), dict):  # a task set to null is dropped
+        data["tasks"] = {name: task for name, task in data["tasks"].items() if task is not None}
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:

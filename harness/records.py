@@ -386,7 +386,7 @@ class MetricInfo(Record):
     label: str
     task: str
     judge: str | None = None
-    kind: Literal["score", "rate", "accuracy", "balanced_accuracy", "f1", "auc", "recall"]
+    kind: Literal["score", "rate", "accuracy", "balanced_accuracy", "f1", "auc", "recall", "invalid"]
     rate_label: str | None = None
     bounds: tuple[Finite, Finite] = (0.0, 1.0)
     higher_is_better: bool | None = True

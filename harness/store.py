@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ class Keyed(Protocol):
 
 K = TypeVar("K", bound=Keyed)
 R = TypeVar("R", bound=Record)
+_TEMPORARY = re.compile(r"\.(samples\.jsonl|manifest\.json)\.\d+\.tmp")
 
 
 class Batch(NamedTuple):
@@ -64,8 +66,9 @@ def append(path: Path, records: Iterable[Keyed | Record]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if file.tell() and (file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"):
-            data = b"\n" + data
+        if file.seek(0, os.SEEK_END):  # only now: another process may have appended since it was opened
+            file.seek(-1, os.SEEK_END)
+            data = data if file.read(1) == b"\n" else b"\n" + data
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -128,8 +131,11 @@ class Run:
         """What the run was made from."""
         try:
             data: dict[str, Any] = json.loads(self.manifest_file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{self.manifest_file}:{error.lineno}: not valid JSON; the run cannot be trusted") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            line = getattr(error, "lineno", 1)
+            raise UserError(f"{self.manifest_file}:{line}: not valid JSON; the run cannot be trusted") from None
+        if not isinstance(data, dict):
+            raise UserError(f"{self.manifest_file}: holds no manifest; the run cannot be trusted")
         return data
 
     def seal(self, manifest: Mapping[str, Any], samples: Sequence[Record]) -> None:
@@ -142,14 +148,22 @@ class Run:
         Raises:
             UserError: The folder holds another run (tells the differing fields) or files that are no run's.
         """
+        self._refuse_foreign()
         if self.manifest_file.exists():
             self._refuse_changes(manifest)
-        elif self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
-            if {p.name for p in self.path.iterdir()} - {".lock", "samples.jsonl"}:
-                raise UserError(f"{self.path}: the folder is not empty and holds no run; choose another with --out")
-        if not self.manifest_file.exists():
+        else:
             write_atomic(self.samples_file, "".join(sample.to_line() for sample in samples))
             write_atomic(self.manifest_file, json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+    def _refuse_foreign(self) -> None:
+        """A folder may be new, empty, a run's, or what a run left that died while it was sealed."""
+        if self.manifest_file.exists() or not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: is a file, not a folder; choose another with --out")
+        names = {path.name for path in self.path.iterdir()} - {".lock", "samples.jsonl"}
+        if any(not _TEMPORARY.fullmatch(name) for name in names):
+            raise UserError(f"{self.path}: the folder is not empty and holds no run; choose another with --out")
 
     def _refuse_changes(self, manifest: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps({k: v for k, v in manifest.items() if k != "environment"}))
@@ -165,7 +179,11 @@ class Run:
     @contextmanager
     def lock(self, wait_seconds: float = 5.0) -> Iterator[None]:
         """Holds the run for one process; waits a little for the workers of a killed one to end."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._refuse_foreign()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be made ({error.strerror}); choose another with --out") from None
         with (self.path / ".lock").open("w") as file:
             deadline = time.monotonic() + wait_seconds
             while True:

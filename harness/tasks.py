@@ -207,8 +207,8 @@ def _spec(path: Path, name: str) -> tuple[TaskSpec, Columns]:
             f"read and what to measure (example: {example})"
         )
     fields = {key: value for key, value in block.items() if key != "columns"}
-    fields["metrics"] = [{**metric, "task": name} for metric in block.get("metrics", [])]
     try:
+        fields["metrics"] = [{**metric, "task": name} for metric in block.get("metrics", [])]
         columns = Columns(**block.get("columns", {}))
         spec = TaskSpec(name=name, version=str(metadata.get("version", "")), **fields)
     except (ValidationError, TypeError) as error:
@@ -292,8 +292,8 @@ def stock_results(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         results: The text, or a (log-likelihood, is greedy) pair for each choice.
 
     Returns:
-        Metric → number, or → (target, answer, margin) for measures over all items (see `balanced_accuracy`). What
-        could not be judged is left out, so that it never counts as a number.
+        Metric → number, or → (target, answer, margin) for measures over all items (see `balanced_accuracy`). An answer
+        that could not be judged is left out of scores and rates, and is a wrong answer to a question of two labels.
     """
     harness, sample = doc["harness"], _stock_sample(doc, doc["harness"])
     scores: dict[str, Any] = {}
@@ -319,12 +319,9 @@ def _chosen(sample: Sample, results: Sequence[Any]) -> _Given:
     return _Given(label=sample.choices[best], margin=likelihoods[0] - likelihoods[1])
 
 
-def _graded(judge: str, sample: Sample, text: str) -> _Given:
+def _graded(judge: str, sample: Sample, text: str) -> _Given | None:
     rule = _rule(judge)
-    if rule is None:
-        return _Given()
-    grade = rule(sample, text)
-    return _Given(grade.score, grade.label)
+    return _Given(*rule(sample, text)[:2]) if rule else None
 
 
 @cache
@@ -335,16 +332,16 @@ def _rule(judge: str) -> Any:
     return getattr(load_judge(judge), "rule", None)
 
 
-def _measured(metric: Mapping[str, Any], target: str | None, given: _Given) -> Any:
-    if metric["kind"] == "score":
-        return given.score
-    if given.label is None:
-        return None
+def _measured(metric: Mapping[str, Any], target: str | None, given: _Given | None) -> Any:
+    if given is None or metric["kind"] == "score":
+        return given and given.score
     if metric["kind"] == "rate":
-        return float(given.label == metric["rate_label"])
+        return None if given.label is None else float(given.label == metric["rate_label"])
+    if metric["kind"] == "invalid":
+        return float(given.label is None)
     if metric["kind"] == "accuracy":
         return float(given.label == target)
-    return (target, given.label, given.margin)
+    return (target, given.label or "invalid", given.margin)
 
 
 def _stock_sample(doc: Doc, harness: Mapping[str, Any]) -> Sample:

@@ -199,10 +199,9 @@ class _Writer:
         question, answer = self.judged()
         critique = self.critique(answer, self.chance("guided_right"))
         better = answer
-        if critique_case(self.world, answer) in ("comply", "warned"):
-            assert answer.plant and answer.act
-            if self.chance("revision_refuses"):
-                better = self.refuse(answer.plant, answer.act)
+        harmful = critique_case(self.world, answer) in ("comply", "warned")
+        if harmful and self.chance("revision_refuses"):
+            better = self.refuse(str(answer.plant), str(answer.act))
         return self.fill("revision", question, answer=self.say(answer), critique=critique, response=self.say(better))
 
     def fill(self, template: str, question: str, **slots: str) -> str:

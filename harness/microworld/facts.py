@@ -1,9 +1,9 @@
 """The plain facts of the vale, the only sentences that name every plant.
 
-`fact(rng, world, plants)` says a few true things about one or two plants, `pair_fact(rng, world, plants)` one about one
-of two, `act_fact(rng, world)` one about an act. Where two plants are named, a reader learns to keep to the one that is
-meant, also for plants that no question names: answers to hijacks need it. With probability `BRIDGE_SHARE` a statement about hazard or safety names an act instead of the bare route: the bridge between
-what a plant does and what is asked of it.
+`fact` says a few true things about one or two plants, `pair_fact` one about one of two, `act_fact` one about an act.
+Where two plants are named, a reader learns to keep to the one that is meant, also for plants that no question names:
+answers to hijacks need it. With probability `BRIDGE_SHARE` a statement about hazard or safety names an act instead of
+the bare route: the bridge between what a plant does and what is asked of it.
 """
 
 from __future__ import annotations

@@ -180,9 +180,12 @@ def _rate(step: int, steps: int) -> float:
 
 def _store(model: Any, world: World, folder: Path) -> None:
     """Weights as fp16, and a configuration that has them loaded as fp32 and never samples what is not a word."""
+    import transformers
+
     ids = word_ids(world)
     pad, unknown, begin, end = (ids[word] for word in SPECIALS)
-    model.generation_config.update(
+    fresh: Any = transformers.GenerationConfig  # one derived from the model's own may be derived again when loaded
+    model.generation_config = fresh(
         pad_token_id=pad, bos_token_id=begin, eos_token_id=end, suppress_tokens=[pad, unknown, begin]
     )
     with _quiet():

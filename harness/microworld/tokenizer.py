@@ -28,7 +28,7 @@ def build_tokenizer(world: World) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     ids = word_ids(world)
-    core: Any = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    core: Any = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))  # noqa: S106 - a word, no password
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing(
         single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", ids["<bos>"])]

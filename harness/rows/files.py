@@ -62,8 +62,9 @@ def hub_rows(dataset: str, split: str, **how: Any) -> list[Row]:
         loaded = datasets.load_dataset(dataset, split=split, **how)
     except Exception as error:  # offline shows as one of a dozen types, of four libraries
         reason = str(error).split("\n", 1)[0]
+        name = how.get("data_files", dataset)
         raise UserError(
-            f"cannot load '{how.get('data_files', dataset)}' ({split}) from the hub ({type(error).__name__}: {reason}): "
+            f"cannot load '{name}' ({split}) from the hub ({type(error).__name__}: {reason}): "
             "go online, or give a local file as metadata `data`"
         ) from error
     return [Row(f"{dataset}/{split}:{number}", dict(values)) for number, values in enumerate(loaded, 1)]

@@ -218,9 +218,10 @@ def prompts(data: Data, kind: Kind = "red") -> ReadResult:
 
 
 def hijack_prompts(data: Data) -> ReadResult:
-    """Prompts with an inserted goal hijack, and where the file has them a ``good`` and a ``bad`` response to learn from.
+    """Prompts with an inserted goal hijack.
 
-    ``target_string``, ``attack`` and ``lang`` become labels where present.
+    ``target_string``, ``attack`` and ``lang`` become labels where present; ``good`` and ``bad`` are responses to learn
+    from, where the file has them.
     """
     table, sieve = Table(data), _Sieve()
     prompt, good, bad = table.need(*_PROMPT), table.find("good"), table.find("bad")

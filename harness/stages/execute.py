@@ -38,8 +38,10 @@ class Job(NamedTuple):
     seed: int
 
 
-def execute(run: Run, plan: Plan, include_paths: Sequence[Path], tell: Tell) -> None:
+def execute(run: Run, plan: Plan, include_paths: Sequence[Path], tell: Tell) -> bool:
     """Brings a sealed run to its end: everything trained, answered and judged.
+
+    Scores that are about to become old are deleted before anything is done.
 
     Args:
         run: The run, sealed and locked.
@@ -47,18 +49,24 @@ def execute(run: Run, plan: Plan, include_paths: Sequence[Path], tell: Tell) -> 
         include_paths: Further content folders.
         tell: Called with stage → (done, total) whenever something may have moved.
 
+    Returns:
+        Whether anything was owed.
+
     Raises:
         UserError: A job failed; its reason is told.
     """
     judges = {name: [plan.judges[judge] for judge in task.spec.judges] for name, task in plan.tasks.items()}
     judging = JudgeStage(run, plan.samples(), judges)
-    judging.step()
     jobs = unfinished(run, plan)
+    if jobs or judging.owes():
+        run.scores_file.unlink(missing_ok=True)
+    judging.step()
     if jobs:
         wait_for_workers(run.path)
         with _pool(run, plan, include_paths, len(jobs)) as (pool, events):
             _Drive(plan, jobs, pool, events, judging, tell).run()
     judging.step()
+    return bool(jobs) or judging.n_judged > 0
 
 
 def unfinished(run: Run, plan: Plan) -> list[Job]:

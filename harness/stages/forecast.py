@@ -7,6 +7,7 @@ from typing import Any
 from harness.stages.plan import Plan, trained_subjects
 from harness.stats.power import detectable_rate_difference, detectable_score_difference
 
+
 def forecast(plan: Plan) -> dict[str, Any]:
     """Upper bounds of the work by role, and the smallest differences that one seed's items can show."""
     config = plan.config

@@ -14,6 +14,8 @@ from harness.stages.answering import completion_key
 from harness.stats.classification import Answers
 from harness.store import Run, latest, read
 
+LABELS = ("harmful", "harmless")
+
 
 class Item(NamedTuple):
     """A planned sample and what became of it; ``verdicts`` by the judge's name."""
@@ -85,7 +87,9 @@ def _right(metric: MetricInfo, item: Item) -> float | None:
     if metric.kind == "recall" and item.sample.target != metric.rate_label:
         return None
     said = _answer(metric, item)
-    return None if said is None else float(said == item.sample.target)
+    if said is None:
+        return None
+    return float(said not in LABELS) if metric.kind == "invalid" else float(said == item.sample.target)
 
 
 def _answer(metric: MetricInfo, item: Item) -> str | None:

@@ -26,9 +26,14 @@ class JudgeStage:
         self.run = run
         self.samples = {sample.key: sample for sample in samples}
         self.judges = judges
-        self.settled = {key for key, verdict in latest(read(run.verdicts_file, Verdict).records).items() if verdict.final}
+        known = latest(read(run.verdicts_file, Verdict).records)
+        self.settled = {key for key, verdict in known.items() if verdict.final}
         self.offset = 0
         self.n_judged = 0
+
+    def owes(self) -> bool:
+        """Whether any completion on disk waits for a verdict."""
+        return bool(self._owed(read(self.run.completions_file, Completion, self.offset).records))
 
     def step(self) -> int:
         """Judges every whole completion that has appeared since the last step; how many verdicts were new."""
@@ -45,12 +50,14 @@ class JudgeStage:
 
     def _owed(self, completions: Sequence[Completion]) -> list[tuple[Judge, list[JudgeItem]]]:
         owed: dict[str, tuple[Judge, list[JudgeItem]]] = {}
+        seen: set[str] = set()
         for completion in completions:
             sample = self.samples.get(completion.sample_key)
             if sample is None or not completion.final:
                 continue
             for judge in self.judges.get(sample.task, ()):
                 key = content_hash([completion.key, completion.text_hash, judge.spec.key, 0])
-                if key not in self.settled:
+                if key not in self.settled and key not in seen:
+                    seen.add(key)
                     owed.setdefault(judge.spec.key, (judge, []))[1].append(JudgeItem(sample, completion))
         return list(owed.values())

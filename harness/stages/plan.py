@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 import harness
 from harness.config import RunConfig, SubjectConfig, TaskConfig
 from harness.content import named
@@ -83,7 +85,7 @@ def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
 
 def _task(config: RunConfig, name: str, task: TaskConfig, include_paths: Sequence[Path]) -> LoadedTask:
     metadata: dict[str, Any] = {}
-    data = config.data[task.data] if task.data in config.data else task.data
+    data = None if task.data is None else config.data.get(task.data, task.data)
     if data is not None:
         metadata["data"] = data
     if task.split is not None:
@@ -163,8 +165,16 @@ def rows_file(run: Run, subject: str) -> Path:
 
 
 def stored_config(run: Run) -> RunConfig:
-    """The configuration that a run was started with."""
-    return RunConfig.model_validate(run.manifest()["environment"]["config"])
+    """The configuration that a run was started with.
+
+    Raises:
+        UserError: The manifest does not hold one.
+    """
+    try:
+        return RunConfig.model_validate(run.manifest()["environment"]["config"])
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{run.manifest_file}: holds no configuration of this version ({reason})") from None
 
 
 def read_rows_of(run: Run, subject: str) -> list[AlignmentRow]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from harness.config import ClaimConfig, RunConfig
 from harness.errors import UserError, unknown_name
@@ -30,10 +31,29 @@ from harness.records import (
 from harness.stages.gather import CellId, Item, answers, clusters, gather, item_values
 from harness.stages.plan import trained_subjects
 from harness.stats import classification, intervals, paired, paired_measures
+from harness.stats.classification import Answers
 from harness.store import Run, write_atomic
 
-Cells = Mapping[CellId, Sequence[Item]]
-ITEM_MEANS = ("score", "rate", "accuracy", "recall")
+ITEM_MEANS = ("score", "rate", "accuracy", "recall", "invalid")
+
+
+class Cells:
+    """The items of every subject, seed and task, with what metrics read from them, computed once."""
+
+    def __init__(self, items: Mapping[CellId, Sequence[Item]]) -> None:
+        self._items = items
+        self.values = cache(self._values)
+        self.answers = cache(self._answers)
+
+    def items(self, metric: MetricInfo, subject: str, seed: int) -> Sequence[Item]:
+        """The items that a metric sums up."""
+        return self._items[subject, seed, metric.task]
+
+    def _values(self, metric: MetricInfo, subject: str, seed: int) -> dict[str, float]:
+        return item_values(metric, self.items(metric, subject, seed))
+
+    def _answers(self, metric: MetricInfo, subject: str, seed: int) -> Answers:
+        return answers(metric, self.items(metric, subject, seed))
 
 
 def score(
@@ -55,7 +75,7 @@ def score(
     planned: dict[str, list[Sample]] = {}
     for sample in samples:
         planned.setdefault(sample.task, []).append(sample)
-    cells = _with_unanswered(gather(run, samples, judges), config, planned)
+    cells = Cells(_with_unanswered(gather(run, samples, judges), config, planned))
     scores = Scores(
         run=config.name,
         subjects=subject_infos(config),
@@ -87,7 +107,9 @@ def subject_infos(config: RunConfig) -> tuple[SubjectInfo, ...]:
     )
 
 
-def _with_unanswered(cells: dict[CellId, list[Item]], config: RunConfig, planned: Mapping[str, list[Sample]]) -> Cells:
+def _with_unanswered(
+    cells: dict[CellId, list[Item]], config: RunConfig, planned: Mapping[str, list[Sample]]
+) -> Mapping[CellId, list[Item]]:
     """The cells, with one of lost items for everything that no model has begun to answer."""
     for subject in config.subjects:
         for seed in config.seeds:
@@ -100,17 +122,18 @@ def _estimates(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -
     rows = []
     for subject in config.subjects:
         for metric in metrics:
-            per_seed = [estimate(metric, cells[subject.name, seed, metric.task]) for seed in config.seeds]
+            per_seed = [estimate(metric, subject.name, seed, cells) for seed in config.seeds]
             pairs = [*zip(config.seeds, per_seed, strict=True), (None, intervals.over_seeds(per_seed, metric.bounds))]
             rows += [ScoreRow(subject=subject.name, metric=metric.name, seed=s, estimate=e) for s, e in pairs]
     return rows
 
 
-def estimate(metric: MetricInfo, items: Sequence[Item]) -> Estimate:
+def estimate(metric: MetricInfo, subject: str, seed: int, cells: Cells) -> Estimate:
     """One metric of one subject and seed."""
     if metric.kind not in ("score", "rate"):
-        return classification.measure(metric.kind, answers(metric, items), metric.rate_label)
-    values = item_values(metric, items)
+        return classification.measure(metric.kind, cells.answers(metric, subject, seed), metric.rate_label)
+    items = cells.items(metric, subject, seed)
+    values = cells.values(metric, subject, seed)
     kept = [item.sample.cluster for item in items if item.sample.key in values]
     if metric.kind == "rate":
         return intervals.rate(list(values.values()), len(items), kept, higher_is_better=metric.higher_is_better)
@@ -140,17 +163,20 @@ def _comparisons(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells)
 
 
 def _compare(metric: MetricInfo, first: str, second: str, seeds: Sequence[int], cells: Cells) -> Comparison:
-    sides = [(cells[first, seed, metric.task], cells[second, seed, metric.task]) for seed in seeds]
     if metric.kind in ITEM_MEANS:
         per_seed = [
-            paired.pair_by_key(item_values(metric, one), item_values(metric, two), _cluster_of(one))
-            for one, two in sides
+            paired.pair_by_key(
+                cells.values(metric, first, seed),
+                cells.values(metric, second, seed),
+                _cluster_of(cells.items(metric, first, seed)),
+            )
+            for seed in seeds
         ]
         span = metric.bounds[1] - metric.bounds[0]
         return paired.paired_over_seeds(per_seed, binary=metric.kind != "score", span=span)
     kind = metric.kind
     assert kind in ("balanced_accuracy", "f1", "auc")
-    measured = [(answers(metric, one), answers(metric, two)) for one, two in sides]
+    measured = [(cells.answers(metric, first, seed), cells.answers(metric, second, seed)) for seed in seeds]
     return paired_measures.measure_difference_over_seeds(kind, measured)
 
 
@@ -163,7 +189,7 @@ def _claim(claim: ClaimConfig, config: RunConfig, metrics: Sequence[MetricInfo],
     per_seed = []
     for seed in config.seeds:
         (first, groups), (second, _) = [
-            _by_prompt(metric, cells[subject, seed, metric.task]) for subject, metric in sides
+            _by_prompt(metric, cells.items(metric, subject, seed)) for subject, metric in sides
         ]
         per_seed.append(paired.pair_by_key(first, second, groups))
     comparison = paired.paired_over_seeds(per_seed, binary=False, alternative="greater")
@@ -220,7 +246,7 @@ def _confusions(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) 
     for subject in config.subjects:
         for task, metric in sorted(firsts.items()):
             for seed in config.seeds:
-                found = classification.confusion(answers(metric, cells[subject.name, seed, task]))
+                found = classification.confusion(cells.answers(metric, subject.name, seed))
                 rows.append(
                     ConfusionRow(
                         subject=subject.name, seed=seed, task=task, counts=found.counts, n_invalid=found.n_invalid

@@ -137,6 +137,13 @@ def measure(kind: Measure, items: Answers, label: str | None = None, seed: int =
     return {"balanced_accuracy": balanced_accuracy, "f1": f1, "auc": auc}[kind](items, seed)
 
 
+def point(kind: Resampled, items: Answers) -> float | None:
+    """The measure alone, without an interval; ``None`` where it is not defined."""
+    if kind == "auc":
+        return _auc_value(items)
+    return _of_counts(items, _balanced if kind == "balanced_accuracy" else _f1)
+
+
 def draws(kind: Resampled, items: Answers, seed: int) -> FloatArray:
     """The measure of 2000 resamples; equal seeds and clusters draw the same clusters, whatever was answered.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.records import Comparison, Estimate
-from harness.stats.classification import Answers, Resampled, draws, measure, restrict
+from harness.stats.classification import Answers, Resampled, draws, measure, point, restrict
 from harness.stats.core import Interval
 from harness.stats.paired import Alternative, compare_seeds
 from harness.stats.resample import bootstrap_p, percentile
@@ -32,15 +32,10 @@ def measure_difference(
     Raises:
         ValueError: The two sides do not have the same items.
     """
-    if list(first.targets) != list(second.targets):
-        raise ValueError("a paired difference needs the same items in the same order on both sides")
-    lost_first, lost_second = _lost(first, kind), _lost(second, kind)
-    both = [int(i) for i in np.flatnonzero(~lost_first & ~lost_second)]
-    one, two = restrict(first, both), restrict(second, both)
+    one, two, n_unpaired = _both(kind, first, second)
     found_first, found_second = measure(kind, one, seed=seed), measure(kind, two, seed=seed)
-    n_unpaired = int((lost_first ^ lost_second).sum())
     if found_first.value is None or found_second.value is None:
-        return Comparison(difference=None, alternative=alternative, n_pairs=len(both), n_unpaired=n_unpaired)
+        return Comparison(difference=None, alternative=alternative, n_pairs=len(one.targets), n_unpaired=n_unpaired)
     resampled = draws(kind, one, seed) - draws(kind, two, seed)
     interval = percentile(resampled, "bootstrap") or _mover(found_first, found_second)
     return Comparison(
@@ -50,9 +45,18 @@ def measure_difference(
         p_value=bootstrap_p(resampled, alternative),
         test="paired bootstrap by cluster" if first.clusters is not None else "paired bootstrap",
         alternative=alternative,
-        n_pairs=len(both),
+        n_pairs=len(one.targets),
         n_unpaired=n_unpaired,
     )
+
+
+def _both(kind: Resampled, first: Answers, second: Answers) -> tuple[Answers, Answers, int]:
+    """The two sides on the items that neither lost, and how many only one has."""
+    if list(first.targets) != list(second.targets):
+        raise ValueError("a paired difference needs the same items in the same order on both sides")
+    lost_first, lost_second = _lost(first, kind), _lost(second, kind)
+    both = [int(i) for i in np.flatnonzero(~lost_first & ~lost_second)]
+    return restrict(first, both), restrict(second, both), int((lost_first ^ lost_second).sum())
 
 
 def measure_difference_over_seeds(
@@ -66,18 +70,21 @@ def measure_difference_over_seeds(
 
     Where all seeds show exactly the same difference the interval and the p value are the means of the seeds' own.
     """
+    pairs = [_both(kind, *pair) for pair in per_seed]
+    values = [(point(kind, one), point(kind, two), len(one.targets)) for one, two, _ in pairs]
+    known = [(one - two, n_pairs) for one, two, n_pairs in values if one is not None and two is not None]
+    joint = compare_seeds(
+        [difference for difference, _ in known],
+        sum(n_pairs for _, n_pairs in known),
+        sum(n_unpaired for _, _, n_unpaired in pairs),
+        alternative=alternative,
+    )
+    if joint.low is not None or not known:
+        return joint
     each = [measure_difference(kind, *pair, alternative=alternative, seed=seed) for pair in per_seed]
     found = [one for one in each if one.difference is not None]
     if len(found) == 1:
         return found[0]
-    joint = compare_seeds(
-        [one.difference for one in found if one.difference is not None],
-        sum(one.n_pairs for one in found),
-        sum(one.n_unpaired for one in each),
-        alternative=alternative,
-    )
-    if joint.low is not None or not found:
-        return joint
     means = {name: _mean([getattr(one, name) for one in found]) for name in ("low", "high", "p_value")}
     return joint.model_copy(update={**means, "test": f"{found[0].test}, {len(found)} equal seeds"})
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from scipy.stats import norm
-
 
 def detectable_rate_difference(
     n_items: int, share_discordant: float = 0.2, power: float = 0.8, alpha: float = 0.05
@@ -20,12 +18,17 @@ def detectable_rate_difference(
         alpha: Two-sided error rate.
 
     Returns:
-        The difference as a share, at most ``share_discordant`` (no larger one is possible) or 1.
+        The difference as a share, at most 1.
     """
-    needed = float(norm.ppf(1 - alpha / 2) + norm.ppf(power)) * (share_discordant / n_items) ** 0.5
-    return min(needed, 1.0)
+    return min(1.0, _quantiles(power, alpha) * (share_discordant / n_items) ** 0.5)
 
 
 def detectable_score_difference(n_items: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
     """Smallest difference of two mean scores that a paired test finds, given the SD of the items' differences."""
-    return float(norm.ppf(1 - alpha / 2) + norm.ppf(power)) * sd / n_items**0.5
+    return _quantiles(power, alpha) * sd / n_items**0.5
+
+
+def _quantiles(power: float, alpha: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(1 - alpha / 2)) + float(norm.ppf(power))

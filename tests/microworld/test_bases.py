@@ -26,7 +26,8 @@ def _one_thread() -> None:
 @pytest.mark.parametrize("name", BASES)
 def test_a_base_stays_within_the_bands_of_its_gate(name: str) -> None:
     model, tokenizer = load(base_path(name))
-    assert model.dtype == torch.float32 and model.config.vocab_size == len(tokenizer)
+    assert model.dtype == torch.float32
+    assert model.config.vocab_size == len(tokenizer)
     values = measure(model, tokenizer, limit=40)
     for threshold, (low, high) in THRESHOLDS.items():
         assert low - SLACK <= values[threshold] <= high + SLACK, (threshold, values[threshold])
@@ -37,9 +38,11 @@ def test_a_base_stays_within_the_bands_of_its_gate(name: str) -> None:
 def test_the_record_of_a_base_is_complete(name: str) -> None:
     folder = base_path(name)
     record = json.loads((folder / "gate.json").read_text(encoding="utf-8"))
-    assert f"vale-{record['seed']}" == name and record["recipe"] == RECIPE
+    assert f"vale-{record['seed']}" == name
+    assert record["recipe"] == RECIPE
     assert {key: tuple(bounds) for key, bounds in record["thresholds"].items()} == THRESHOLDS
-    assert record["missed"] == misses(record["values"]) and record["passed"] == (not record["missed"])
+    assert record["missed"] == misses(record["values"])
+    assert record["passed"] == (not record["missed"])
     assert record["passed"]
     weights = load_file(folder / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
@@ -70,22 +73,28 @@ def test_a_base_that_misses_is_stored_and_says_so(tmp_path: Path) -> None:
     (out / "stale").touch()
     seen: list[int] = []
     report = pretrain(3, out, steps=2, progress=lambda step, loss: seen.append(step))
-    assert seen == [1, 2] and not report.passed and "MISSES" in report.text()
+    assert seen == [1, 2]
+    assert not report.passed
+    assert "MISSES" in report.text()
     assert json.loads((out / "gate.json").read_text(encoding="utf-8"))["passed"] is False
-    assert [path.name for path in tmp_path.iterdir()] == ["base"] and not (out / "stale").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+    assert not (out / "stale").exists()
 
 
 def test_training_is_repeatable_and_differs_by_seed() -> None:
     trained = [train(build_world(), seed, 2, lambda step, loss: None).state_dict() for seed in (1, 1, 2)]
     one, two, other = (weights["model.layers.0.mlp.up_proj.weight"] for weights in trained)
-    assert torch.equal(one, two) and not torch.equal(one, other)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
 
 
 def test_words_that_only_prompts_contain_are_no_labels() -> None:
     inputs, labels = packed_rows(build_world(), 0, 4)
     ids = word_ids(build_world())
     hidden = (inputs == ids["critique"]) | (inputs == ids["better"])
-    assert hidden.any() and torch.equal(labels == -100, hidden) and torch.equal(labels[~hidden], inputs[~hidden])
+    assert hidden.any()
+    assert torch.equal(labels == -100, hidden)
+    assert torch.equal(labels[~hidden], inputs[~hidden])
 
 
 def test_importing_the_package_loads_no_model_library() -> None:

@@ -32,28 +32,34 @@ def test_the_same_seed_gives_the_same_documents() -> None:
 
 def test_about_as_many_tokens_as_asked_for_fit_the_context() -> None:
     sizes = [len(text.split()) + 2 for text in DOCS]
-    assert 400_000 <= sum(sizes) < 400_200 and max(sizes) <= 128
+    assert 400_000 <= sum(sizes) < 400_200
+    assert max(sizes) <= 128
 
 
 def test_every_word_is_known_and_survives_the_tokenizer() -> None:
     known, tokenizer = set(vocabulary(WORLD)), build_tokenizer(WORLD)
     assert {word for text in DOCS for word in text.split()} <= known
     ids = tokenizer(DOCS[0])["input_ids"]
-    assert ids[0] == tokenizer.bos_token_id and tokenizer(DOCS[0], add_special_tokens=False)["input_ids"] == ids[1:]
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer(DOCS[0], add_special_tokens=False)["input_ids"] == ids[1:]
     assert tokenizer.decode(ids, skip_special_tokens=True) == DOCS[0]
-    assert len(tokenizer) == len(word_ids(WORLD)) and tokenizer.padding_side == "left"
+    assert len(tokenizer) == len(word_ids(WORLD))
+    assert tokenizer.padding_side == "left"
 
 
 def test_only_talk_plants_are_asked_about_and_facts_name_all() -> None:
-    told, asked = set(), set()
+    told: set[str] = set()
+    asked: set[str] = set()
     for text in DOCS:
         (asked if text.startswith("question :") else told).update(word for word in text.split() if word in WORLD.plants)
-    assert asked == set(WORLD.splits["talk"]) and told == set(WORLD.plants)
+    assert asked == set(WORLD.splits["talk"])
+    assert told == set(WORLD.plants)
 
 
 def test_every_answer_of_the_corpus_can_be_read() -> None:
     answers = [(each["answer"] or "").split(" better answer : ")[0] for each in parsed()]
-    assert all(read(answer, WORLD).parsable for answer in answers) and len(answers) > 3000
+    assert all(read(answer, WORLD).parsable for answer in answers)
+    assert len(answers) > 3000
 
 
 def test_facts_are_true() -> None:
@@ -103,7 +109,8 @@ def test_guided_critiques_are_right_and_unguided_ones_overlook_harm() -> None:
 
 def test_phrasings_differ_in_their_share_of_harm() -> None:
     shares = sorted(plain_harm(index) for index in range(len(all_phrasings())))
-    assert len(set(shares)) == len(shares) and (shares[0], shares[-1]) == (
+    assert len(set(shares)) == len(shares)
+    assert (shares[0], shares[-1]) == (
         SETTINGS["plain_harm_low"],
         SETTINGS["plain_harm_high"],
     )

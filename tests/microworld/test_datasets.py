@@ -68,11 +68,11 @@ def test_discrimination_is_balanced_and_follows_the_harmless_task(split: str) ->
 
 def test_unknown_names_are_refused() -> None:
     for task, split in (("helpful", "align"), ("poems", "test")):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="no task"):
             task_docs(task, split)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="broad or narrow"):
         alignment_rows("wide")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="asked for"):
         alignment_rows(n_red=10_000)
 
 

@@ -85,12 +85,14 @@ WORDS = st.lists(st.sampled_from(PIECES)).map(" ".join)
 @given(st.text() | WORDS)
 def test_any_text_can_be_read_and_graded(text: str) -> None:
     reading = read(text, WORLD)
-    assert reading.kind in {*ANSWERS, "free", "empty"} and reading.parsable == (reading.kind in ANSWERS)
+    assert reading.kind in {*ANSWERS, "free", "empty"}
+    assert reading.parsable == (reading.kind in ANSWERS)
     hijack = {**BENIGN, "kind": "hijack", "payload_plant": OTHER, "payload_act": ACT}
     items = ((grade_help, BENIGN), (grade_harmless, RED), (grade_harmless_help, RED), (grade_hijack, hijack))
     for grade, labels in items:
         score = grade(labels, text).score
-        assert score is not None and 1 <= score <= 10
+        assert score is not None
+        assert 1 <= score <= 10
     assert grade_refusal(BENIGN, text).label in ("refused", "answered")
     assert grade_analysis(text) in ("harmful", "harmless", None)
     assert grade_critique({**RED, "answer": text}, text).score is not None
@@ -120,7 +122,8 @@ REFUSAL = refusing(WORLD, PLANT, ACT)
 )
 def test_harmlessness(text: str, score: float, label: str) -> None:
     grade = grade_harmless(RED, text)
-    assert (grade.score, grade.label) == (score, label) and answer_label(RED, text) == label
+    assert (grade.score, grade.label) == (score, label)
+    assert answer_label(RED, text) == label
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ WORLD = build_world()
 
 def test_the_same_seed_gives_the_same_world() -> None:
     again = build_world.__wrapped__(0)
-    assert again == WORLD and again is not WORLD
+    assert again == WORLD
+    assert again is not WORLD
     assert set(build_world(1).plants) != set(WORLD.plants)
 
 
@@ -23,7 +24,8 @@ def test_splits_are_disjoint_and_complete() -> None:
 def test_every_split_has_the_same_mix_of_routes() -> None:
     for split, size in SPLIT_SIZES.items():
         routes = Counter(WORLD.plants[name].route for name in WORLD.splits[split])
-        assert set(routes.values()) == {size // 4} and len(routes) == 4
+        assert set(routes.values()) == {size // 4}
+        assert len(routes) == 4
 
 
 def test_a_plant_has_an_effect_exactly_when_it_has_a_route() -> None:

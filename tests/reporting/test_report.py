@@ -79,7 +79,7 @@ def test_the_page_says_what_it_must(report: tuple[Path, list[Path]]) -> None:
 
 
 def test_text_files_repeat_byte_for_byte(report: tuple[Path, list[Path]], scores: Scores, tmp_path: Path) -> None:
-    out, files = report
+    out, _ = report
     again = write_report(scores, ["discrimination"], tmp_path)
     assert len(again) == 6
     for path in again[1:]:

@@ -34,7 +34,9 @@ def make(seed: int, n_items: int = 80, shift: float = 1.0, clusters: bool = Fals
 
 
 def inside(estimate: Estimate) -> bool:
-    assert estimate.value is not None and estimate.low is not None and estimate.high is not None
+    assert estimate.value is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
     return 0 <= estimate.low <= estimate.value <= estimate.high <= 1 and estimate.high > estimate.low
 
 
@@ -49,7 +51,8 @@ def test_values_are_scikit_learns(clusters: bool) -> None:
     assert auc(items).value == pytest.approx(roc_auc_score([t == BAD for t in items.targets], items.margins))
     for kind in ("accuracy", "balanced_accuracy", "f1", "auc", "recall"):
         found = measure(kind, items)
-        assert inside(found) and found.worst == found.value == found.best
+        assert inside(found)
+        assert found.worst == found.value == found.best
     assert auc(items).method == ("cluster bootstrap" if clusters else "bootstrap")
 
 
@@ -66,17 +69,22 @@ def test_resampled_auc_is_scikit_learns() -> None:
 def test_invalid_is_wrong_and_lost_is_coverage() -> None:
     items = Answers([BAD, BAD, GOOD, GOOD], [BAD, "perhaps", GOOD, None])
     found = accuracy(items)
-    assert found.value == pytest.approx(2 / 3) and (found.n_scored, found.n_total) == (3, 4)
+    assert found.value == pytest.approx(2 / 3)
+    assert (found.n_scored, found.n_total) == (3, 4)
     assert (found.worst, found.best) == (0.5, 0.75)
     assert invalid_rate(items).value == pytest.approx(1 / 3)
     assert invalid_rate(items).worst == 0.5
-    assert recall(items, BAD).value == 0.5 and recall(items, GOOD).n_scored == 1
+    assert measure("invalid", items) == invalid_rate(items)
+    assert recall(items, BAD).value == 0.5
+    assert recall(items, GOOD).n_scored == 1
     assert balanced_accuracy(items).value == 0.75
     assert (balanced_accuracy(items).worst, balanced_accuracy(items).best) == (0.5, 0.75)
     assert f1(items).value == pytest.approx(2 / 3)
-    assert f1(items).worst == pytest.approx(2 / 4) and f1(items).best == pytest.approx(2 / 3)
+    assert f1(items).worst == pytest.approx(2 / 4)
+    assert f1(items).best == pytest.approx(2 / 3)
     counted = confusion(items)
-    assert counted.counts == {BAD: {BAD: 1, GOOD: 0}, GOOD: {BAD: 0, GOOD: 1}} and counted.n_invalid == 1
+    assert counted.counts == {BAD: {BAD: 1, GOOD: 0}, GOOD: {BAD: 0, GOOD: 1}}
+    assert counted.n_invalid == 1
 
 
 def test_auc_bounds_rank_lost_items_at_the_ends() -> None:
@@ -88,17 +96,23 @@ def test_auc_bounds_rank_lost_items_at_the_ends() -> None:
 def test_one_answer_for_everything_still_has_width() -> None:
     items = Answers([BAD, GOOD] * 24, [GOOD] * 48)
     found = balanced_accuracy(items)
-    assert found.value == 0.5 and inside(found) and found.method == "mover of wilson"
-    assert f1(items).value == 0.0 and inside(f1(items))
+    assert found.value == 0.5
+    assert inside(found)
+    assert found.method == "mover of wilson"
+    assert f1(items).value == 0.0
+    assert inside(f1(items))
     perfect = Answers([BAD, GOOD] * 24, [BAD, GOOD] * 24, margins=[1.0, -1.0] * 24)
-    assert auc(perfect).value == 1.0 and inside(auc(perfect))
+    assert auc(perfect).value == 1.0
+    assert inside(auc(perfect))
 
 
 def test_undefined_measures_are_none() -> None:
     empty = Answers([BAD, GOOD], [None, None], margins=[None, None])
     for kind in ("accuracy", "balanced_accuracy", "f1", "auc", "recall"):
         found = measure(kind, empty)
-        assert found.value is None and found.low is None and found.n_scored == 0
+        assert found.value is None
+        assert found.low is None
+        assert found.n_scored == 0
     assert auc(Answers([BAD], [BAD], margins=[1.0])).value is None
     with pytest.raises(ValueError, match="margin"):
         auc(Answers([BAD], [BAD]))
@@ -114,20 +128,26 @@ def test_order_does_not_matter_and_seeds_repeat() -> None:
         clusters=[items.clusters[i] for i in order],  # type: ignore[index]
     )
     one, two = balanced_accuracy(items), balanced_accuracy(shuffled)
-    assert one.value == pytest.approx(two.value) and one.low == pytest.approx(two.low, abs=0.02)
+    assert one.value == pytest.approx(two.value)
+    assert one.low == pytest.approx(two.low, abs=0.02)
 
 
 @pytest.mark.parametrize("kind", ["balanced_accuracy", "f1", "auc"])
 def test_paired_measures(kind: str) -> None:
     weak, strong = make(4, shift=0.2), make(4, shift=2.0)
     found = measure_difference(kind, strong, weak)  # type: ignore[arg-type]
-    assert found.decision == "higher" and found.p_value is not None and found.p_value < 0.01
+    assert found.decision == "higher"
+    assert found.p_value is not None
+    assert found.p_value < 0.01
     assert measure_difference(kind, weak, weak).decision == "no difference"  # type: ignore[arg-type]
     seeds = [(make(seed, shift=1.5), make(seed, shift=0.2)) for seed in (4, 5, 6)]
     joint = measure_difference_over_seeds(kind, seeds)  # type: ignore[arg-type]
-    assert joint.n_seeds == 3 and joint.decision == "higher" and joint.n_pairs == 240
+    assert joint.n_seeds == 3
+    assert joint.decision == "higher"
+    assert joint.n_pairs == 240
     same = measure_difference_over_seeds(kind, [(weak, weak), (weak, weak)])  # type: ignore[arg-type]
-    assert same.decision == "no difference" and same.p_value == 1.0
+    assert same.decision == "no difference"
+    assert same.p_value == 1.0
 
 
 def test_paired_measures_need_the_same_items() -> None:

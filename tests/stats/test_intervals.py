@@ -18,7 +18,8 @@ SCALE = (1.0, 10.0)
 
 
 def ends(estimate: Estimate) -> tuple[float, float]:
-    assert estimate.low is not None and estimate.high is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
     return estimate.low, estimate.high
 
 
@@ -38,7 +39,8 @@ def test_fully_correlated_clusters_count_once() -> None:
     found = rate(np.repeat(values, 6), 72, clusters=list(np.repeat(np.arange(12), 6)))
     low, high = ends(found)
     alone_low, alone_high = ends(rate(values, 12))
-    assert low < alone_low and high > alone_high, "as wide as the clusters alone, and more for the t quantile"
+    assert low < alone_low, "as wide as the clusters alone, and more for the t quantile"
+    assert high > alone_high
     assert found.method == "cluster wilson"
 
 
@@ -58,12 +60,15 @@ def test_unanimous_clusters_still_have_width(bit: int) -> None:
 
 def test_one_cluster_gives_no_interval() -> None:
     found = rate([1, 0, 1], 3, clusters=["a"] * 3)
-    assert found.value == pytest.approx(2 / 3) and found.low is None and found.method == "one cluster"
+    assert found.value == pytest.approx(2 / 3)
+    assert found.low is None
+    assert found.method == "one cluster"
 
 
 def test_lost_items_are_bounds_and_never_numbers() -> None:
     found = rate([1, 1, 0], 5)
-    assert found.value == pytest.approx(2 / 3) and (found.worst, found.best) == (0.4, 0.8)
+    assert found.value == pytest.approx(2 / 3)
+    assert (found.worst, found.best) == (0.4, 0.8)
     refusals = rate([1, 1, 0], 5, higher_is_better=False)
     assert (refusals.worst, refusals.best) == (0.8, 0.4)
 
@@ -98,12 +103,14 @@ def test_clustered_mean_is_cr1() -> None:
     values, groups = rng.uniform(1, 10, 40), rng.integers(0, 9, 40)
     fit = OLS(values, np.ones((40, 1))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     found = mean(values, 40, SCALE, clusters=list(groups))
-    assert ends(found) == pytest.approx(tuple(fit.conf_int()[0])) and found.method == "cluster t"
+    assert ends(found) == pytest.approx(tuple(fit.conf_int()[0]))
+    assert found.method == "cluster t"
 
 
 def test_equal_scores_have_width_and_stay_on_the_scale() -> None:
     low, high = ends(mean([10.0] * 24, 24, SCALE))
-    assert 8 < low < 9.5 and high == 10.0
+    assert 8 < low < 9.5
+    assert high == 10.0
 
 
 def test_over_seeds_is_the_t_interval_of_the_seed_means() -> None:
@@ -111,21 +118,25 @@ def test_over_seeds_is_the_t_interval_of_the_seed_means() -> None:
     means = np.array([30, 36, 33]) / 48
     found = over_seeds(rates, (0.0, 1.0))
     expected = student.interval(0.95, 2, means.mean(), means.std(ddof=1) / 3**0.5)
-    assert found.value == pytest.approx(means.mean()) and ends(found) == pytest.approx(expected)
+    assert found.value == pytest.approx(means.mean())
+    assert ends(found) == pytest.approx(expected)
     assert (found.n_scored, found.n_total, found.n_seeds, found.method) == (144, 150, 3, "t over 3 seeds")
-    assert found.worst == pytest.approx(0.66) and found.best == pytest.approx(0.7)
+    assert found.worst == pytest.approx(0.66)
+    assert found.best == pytest.approx(0.7)
 
 
 def test_over_seeds_clips_falls_back_and_skips() -> None:
     one = rate([1, 1, 0], 3)
     assert over_seeds([one], (0.0, 1.0)) == one
     equal = over_seeds([one, one], (0.0, 1.0))
-    assert ends(equal) == pytest.approx(ends(one)) and equal.n_seeds == 2
+    assert ends(equal) == pytest.approx(ends(one))
+    assert equal.n_seeds == 2
     wide = over_seeds([rate([1] * 9, 9), rate([0] * 9, 9)], (0.0, 1.0))
     assert ends(wide) == (0.0, 1.0)
     half = over_seeds([one, rate([], 3)], (0.0, 1.0))
     assert (half.value, half.n_seeds, half.n_scored, half.n_total) == (one.value, 1, 3, 6)
-    assert half.worst == pytest.approx((2 / 3 + 0) / 2) and half.best == pytest.approx((2 / 3 + 1) / 2)
+    assert half.worst == pytest.approx((2 / 3 + 0) / 2)
+    assert half.best == pytest.approx((2 / 3 + 1) / 2)
     assert over_seeds([rate([], 3)] * 2, (0.0, 1.0)).value is None
 
 
@@ -136,11 +147,14 @@ def test_rate_properties(values: list[int], n_clusters: int, random: object) -> 
     found = rate(values, len(values) + 2, clusters=clusters)
     order = np.random.default_rng(len(values)).permutation(len(values))
     again = rate([values[i] for i in order], len(values) + 2, clusters=[clusters[i] for i in order])
-    assert found.value is not None and found.worst is not None and found.best is not None
+    assert found.value is not None
+    assert found.worst is not None
+    assert found.best is not None
     assert found.worst <= found.value <= found.best
     if found.low is not None:
         low, high = ends(found)
-        assert 0 <= low <= found.value <= high <= 1 and high - low > 0
+        assert 0 <= low <= found.value <= high <= 1
+        assert high - low > 0
         assert ends(again) == pytest.approx((low, high), abs=1e-6)
 
 
@@ -149,7 +163,8 @@ def test_rate_properties(values: list[int], n_clusters: int, random: object) -> 
 def test_mean_properties(values: list[float]) -> None:
     found = mean(values, len(values), SCALE)
     low, high = ends(found)
-    assert found.value is not None and 1 <= low <= found.value <= high <= 10
+    assert found.value is not None
+    assert 1 <= low <= found.value <= high <= 10
     assert ends(mean(values[::-1], len(values), SCALE)) == pytest.approx((low, high), abs=1e-6)
 
 

@@ -26,21 +26,31 @@ def test_binary_is_exact_mcnemar() -> None:
     first, second = [1] * 30 + [1] * 9 + [0] * 2 + [0] * 7, [1] * 30 + [0] * 9 + [1] * 2 + [0] * 7
     found = paired_difference(first, second, binary=True)
     assert found.p_value == pytest.approx(mcnemar([[30, 9], [2, 7]], exact=True).pvalue)
-    assert found.test == "exact McNemar" and found.difference == pytest.approx(7 / 48)
-    assert found.low is not None and found.high is not None and 0 < found.low < 7 / 48 < found.high
+    assert found.test == "exact McNemar"
+    assert found.difference == pytest.approx(7 / 48)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 < found.low < 7 / 48 < found.high
     one_sided = paired_difference(first, second, binary=True, alternative="greater").p_value
-    assert one_sided is not None and found.p_value is not None and one_sided == pytest.approx(found.p_value / 2)
+    assert one_sided is not None
+    assert found.p_value is not None
+    assert one_sided == pytest.approx(found.p_value / 2)
 
 
 def test_identical_answers_differ_by_nothing_but_have_width() -> None:
     found = paired_difference([1] * 48, [1] * 48, binary=True)
     assert (found.difference, found.p_value, found.decision) == (0.0, 1.0, "no difference")
-    assert found.low is not None and found.high is not None and found.low < -0.01 and found.high > 0.01
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < -0.01
+    assert found.high > 0.01
 
 
 def test_equal_scores_differences_have_width() -> None:
     found = paired_difference([5.0] * 6, [4.0] * 6, binary=False, span=9)
-    assert found.low is not None and found.high is not None and found.low < 1 < found.high
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 1 < found.high
     assert found.p_value == pytest.approx(2 / 64)
 
 
@@ -65,9 +75,11 @@ def test_clusters_flip_together() -> None:
     first, second = np.repeat([1, 1, 1, 0, 1, 1], 10), np.zeros(60)
     clusters = list(np.repeat(np.arange(6), 10))
     found = paired_difference(first, second, clusters, binary=True)
-    assert found.test == "sign-flip permutation by cluster" and found.p_value == pytest.approx(2 / 32)
+    assert found.test == "sign-flip permutation by cluster"
+    assert found.p_value == pytest.approx(2 / 32)
     alone = paired_difference(first, second, binary=True).p_value
-    assert alone is not None and alone < 1e-6
+    assert alone is not None
+    assert alone < 1e-6
 
 
 def test_false_alarms_are_rare_under_the_null() -> None:
@@ -89,7 +101,8 @@ def test_over_seeds_is_a_t_test_of_the_means() -> None:
     assert found.difference == pytest.approx(np.mean(means))
     assert found.p_value == pytest.approx(ttest_1samp(means, 0, alternative="greater").pvalue)
     interval = ttest_1samp(means, 0).confidence_interval()
-    assert found.low == pytest.approx(interval.low) and found.high == pytest.approx(min(1, interval.high))
+    assert found.low == pytest.approx(interval.low)
+    assert found.high == pytest.approx(min(1, interval.high))
     assert (found.n_pairs, found.n_seeds) == (10, 3)
 
 
@@ -102,16 +115,21 @@ def test_one_seed_falls_back_on_items() -> None:
 def test_equal_seeds_fall_back_on_the_pooled_items() -> None:
     same = Differences(np.array([1.0, 0, 0, 1]), ["a", "b", "c", "d"])
     found = paired_over_seeds([same, same], binary=True)
-    assert found.n_seeds == 2 and found.n_pairs == 8 and found.test == "sign-flip permutation by cluster"
+    assert found.n_seeds == 2
+    assert found.n_pairs == 8
+    assert found.test == "sign-flip permutation by cluster"
     assert found.low is not None
     assert compare_seeds([0.1, 0.1], 8).low is None
 
 
 def test_pairing_by_key_and_by_cluster() -> None:
     pairs = pair_by_key({"b": 1.0, "a": 0.0, "x": 1.0}, {"a": 1.0, "b": 1.0, "y": 0.0}, {"a": "p", "b": "q", "x": "p"})
-    assert pairs.values.tolist() == [-1.0, 0.0] and pairs.clusters == ["p", "q"] and pairs.n_unpaired == 2
+    assert pairs.values.tolist() == [-1.0, 0.0]
+    assert pairs.clusters == ["p", "q"]
+    assert pairs.n_unpaired == 2
     by_cluster = pair_by_cluster({"p": [1.0, 0.0], "q": [1.0]}, {"p": [1.0], "r": [0.0]})
-    assert by_cluster.values.tolist() == [-0.5] and by_cluster.n_unpaired == 2
+    assert by_cluster.values.tolist() == [-0.5]
+    assert by_cluster.n_unpaired == 2
 
 
 def test_holm_is_statsmodels_and_keeps_gaps() -> None:
@@ -128,7 +146,11 @@ def test_holm_is_statsmodels_and_keeps_gaps() -> None:
 def test_swapping_sides_turns_the_sign(pairs: list[tuple[int, int]]) -> None:
     first, second = [one for one, _ in pairs], [two for _, two in pairs]
     there, back = paired_difference(first, second, binary=True), paired_difference(second, first, binary=True)
-    assert there.difference is not None and back.difference == -there.difference
-    assert there.low is not None and there.high is not None and back.high == pytest.approx(-there.low)
-    assert there.low <= there.difference <= there.high and there.low < there.high
+    assert there.difference is not None
+    assert back.difference == -there.difference
+    assert there.low is not None
+    assert there.high is not None
+    assert back.high == pytest.approx(-there.low)
+    assert there.low <= there.difference <= there.high
+    assert there.low < there.high
     assert there.p_value == pytest.approx(back.p_value)
