@@ -139,7 +139,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check recipes, tasks, judges (gold cases) and layouts without any model."""
-    from harness.stages.check import check_all
+    from harness.check import check_all
 
     problems, n_checked = check_all(recipe, set_ or [], include_path or [])
     if as_json:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -147,7 +147,10 @@ class ThroughputConfig(Part):
 
 
 class RunConfig(Part):
-    """Everything that a run is made from."""
+    """Everything that a run is made from.
+
+    ``threads`` is how many a worker computes with on a CPU; it decides how sums are rounded, and so the results.
+    """
 
     name: str
     description: str = ""
@@ -156,6 +159,7 @@ class RunConfig(Part):
     templates: str = "paper"
     backend: str = "hf"
     dtype: str = "float32"
+    threads: int = Field(default=1, gt=0)
     models: dict[str, ModelConfig] = {}
     data: dict[str, str | None] = {}
     data_limit: int | None = Field(default=None, gt=0)
@@ -194,7 +198,7 @@ class RunConfig(Part):
         try:
             trainer = self.trainer_of(subject)
         except ValidationError as error:
-            raise ValueError(f"subjects.{subject.name}.trainer.{_told(error, {}, TrainerSettings)}") from None
+            raise ValueError(f"subjects.{subject.name}.trainer: {_told(error, TrainerSettings)}") from None
         if trainer.name not in TRAINERS:
             raise ValueError(str(unknown_name("trainer", trainer.name, TRAINERS)))
         if subject.analyst not in (None, "self", *self.models):
@@ -207,7 +211,8 @@ class RunConfig(Part):
             UserError: The recipe leaves the base to the user, who gave none.
         """
         if not self.base:
-            raise UserError(f"recipe '{self.name}' needs a base model: --set base=DIR (a Hugging Face checkpoint folder)")
+            how = "--set base=DIR (a Hugging Face checkpoint folder)"
+            raise UserError(f"recipe '{self.name}' needs a base model: {how}")
         paths = self.base if len(self.base) > 1 else self.base * len(self.seeds)
         return dict(zip(self.seeds, paths, strict=True))
 
@@ -258,7 +263,7 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {_told(error, data)}") from None
+        raise UserError(f"{path}: {_told(error, RunConfig)}") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -289,20 +294,26 @@ def _entry(block: Any, name: str, field: str) -> Any:
     return named[name]
 
 
-def _told(error: ValidationError, data: dict[str, Any]) -> str:
+def _told(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem in one line, with the nearest field for an unknown one."""
     problem = error.errors()[0]
     where = [str(part) for part in problem["loc"]]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return f"{'.'.join(where)}: {unknown_name('field', where[-1], _siblings(where, data))}"
+        return f"{'.'.join(where)}: {unknown_name('field', where[-1], _siblings(where, model))}"
     return f"{'.'.join(where)}: {message}" if where else message
 
 
-def _siblings(where: list[str], data: dict[str, Any]) -> list[str]:
-    blocks: dict[str, type[BaseModel]] = {
-        "subjects": SubjectConfig, "models": ModelConfig, "sampling": SamplingConfig, "prepare": PrepareConfig,
-        "tasks": TaskConfig, "claims": ClaimConfig, "throughput": ThroughputConfig, "trainer": TrainerSettings,
-    }  # fmt: skip
-    model = RunConfig if len(where) == 1 else blocks.get("sampling" if "sampling" in where else where[0], RunConfig)
+def _siblings(where: Sequence[str], model: type[BaseModel]) -> list[str]:
+    """The fields that the innermost block of a place has."""
+    for part in where[:-1]:
+        field = model.model_fields.get(part)
+        model = (field and _block(field.annotation)) or model
     return list(model.model_fields)
+
+
+def _block(annotation: Any) -> type[BaseModel] | None:
+    """The block that a field holds one or several of, if it does."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((block for inner in get_args(annotation) if (block := _block(inner))), None)

@@ -73,6 +73,14 @@ class TemplateSet(BaseModel):
                 raise ValueError(f"{field} lacks {{{', '.join(sorted(missing))}}}")
             if not text.endswith("{response}"):
                 raise ValueError(f"{field} must end with {{response}}")
+        if "{label}" not in self.verdict:
+            raise ValueError("verdict lacks {label}")
+        order = [slot for slot in _SLOT.findall(self.hindsight) if slot in ("good", "hint", "bad")]
+        if order != ["good", "hint", "bad"]:
+            raise ValueError("hindsight must hold {good}, {hint} and {bad}, once each and in this order")
+        for field in ("labels", "hints"):
+            if missing := {"harmful", "harmless"} - set(getattr(self, field)):
+                raise ValueError(f"{field} lacks {', '.join(sorted(missing))}")
         return self
 
     @cached_property

@@ -28,10 +28,15 @@ class Keyed(Protocol):
     """A record that has a key and knows whether it is final."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """What it is."""
+
     @property
-    def final(self) -> bool: ...
-    def to_line(self) -> str: ...
+    def final(self) -> bool:
+        """Whether it is never owed again."""
+
+    def to_line(self) -> str:
+        """It as one line."""
 
 
 K = TypeVar("K", bound=Keyed)
@@ -86,10 +91,17 @@ def read(path: Path, kind: type[R], offset: int = 0) -> Batch:
     n_torn = 0
     for line in data[:end].splitlines():
         try:
-            records.append(kind.model_validate_json(line))
-        except ValidationError:
+            records.append(_parsed(kind, line))
+        except ValueError:  # pydantic's, json's and codecs' errors are all of this kind
             n_torn += 1
     return Batch(records, n_torn + (end < len(data)), offset + end)
+
+
+def _parsed(kind: type[R], line: bytes) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError:  # perhaps for a lone surrogate in a text, which Python's own parser takes
+        return kind.model_validate(json.loads(line.decode("utf-8", "surrogatepass")))
 
 
 def latest(records: Iterable[K]) -> dict[str, K]:

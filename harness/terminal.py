@@ -28,12 +28,11 @@ def print_status(state: dict[str, Any]) -> None:
     console = _console()
     training = _table(f"{state['run']} ({state['path']}): training", ["subject", "data made", "trained", "steps"])
     for row in state["training"]:
-        training.add_row(
-            row["subject"], f"{row['data_made']}/{row['planned']}", f"{row['trained']}/{row['planned']}", str(row["steps"])
-        )
+        made, trained = (f"{row[count]}/{row['planned']}" for count in ("data_made", "trained"))
+        training.add_row(row["subject"], made, trained, str(row["steps"]))
     answers = _table("Answers", ["subject", "task", "answered", "outcomes", "verdicts"])
     for row in state["answers"]:
-        verdicts = f"{sum(row['verdicts'].values())}/{row['verdicts_planned']} {_counts(row['verdicts'])}"
+        verdicts = f"{row['judged']}/{row['verdicts_planned']} {_counts(row['verdicts'])}"
         truncated = f", {row['prompts_truncated']} prompts cut to fit" if row["prompts_truncated"] else ""
         answers.add_row(
             row["subject"], row["task"], f"{row['answered']}/{row['planned']}", _counts(row["outcomes"]) + truncated,
@@ -43,10 +42,9 @@ def print_status(state: dict[str, Any]) -> None:
     for name, count in state["torn_lines"].items():
         console.print(f"{name}: {count} torn lines (a process ended while writing; their records are owed again)")
     missing = sum(row["planned"] - row["answered"] for row in state["answers"])
-    unjudged = sum(row["verdicts_planned"] - sum(row["verdicts"].values()) for row in state["answers"])
-    console.print(
-        "Nothing is owed." if state["complete"] else f"Owed: {missing} answers, {unjudged} verdicts; the same command resumes."
-    )
+    unjudged = sum(row["verdicts_planned"] - row["judged"] for row in state["answers"])
+    owed = f"Owed: {missing} answers, {unjudged} verdicts; the same command resumes."
+    console.print("Nothing is owed." if state["complete"] else owed)
 
 
 def print_forecast(found: dict[str, Any]) -> None:
@@ -56,7 +54,8 @@ def print_forecast(found: dict[str, Any]) -> None:
     console.print(f"{found['run']}: {len(found['subjects'])} subjects × {len(found['seeds'])} seeds")
     console.print(
         f"at most {calls['preparing']} questions to make training data, {found['training_steps']} training steps, "
-        f"{calls['answers']} answers, {calls['verdicts']} verdicts; cost {found['cost_usd']:.2f} USD (local models, rules)"
+        f"{calls['answers']} answers, {calls['verdicts']} verdicts; "
+        f"cost {found['cost_usd']:.2f} USD (local models, rules)"
     )
     table = _table(
         "Smallest differences that one seed's items can show (80% power, paired, 5% two-sided)",

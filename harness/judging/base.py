@@ -56,7 +56,13 @@ class RuleJudge:
     def _verdict(self, item: JudgeItem) -> Verdict:
         if item.completion.outcome not in JUDGED:
             return blank(self.spec, item, VerdictOutcome.SKIPPED, f"the completion is {item.completion.outcome}")
-        grade = self.rule(item.sample, item.completion.text)
+        try:
+            return self._graded(item)
+        except Exception as error:  # a rule is the user's code: its failure is a verdict that is owed again
+            return blank(self.spec, item, VerdictOutcome.ERROR, f"the rule failed ({type(error).__name__}: {error})")
+
+    def _graded(self, item: JudgeItem) -> Verdict:
+        grade = Grade(*self.rule(item.sample, item.completion.text))
         if grade.score is None and grade.label is None:
             return blank(self.spec, item, VerdictOutcome.UNPARSED, grade.reason)
         return Verdict(

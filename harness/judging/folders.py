@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,15 @@ def _rule(path: Path) -> Rule:
     if not path.is_file():
         raise UserError(f"{path}: no such file; a judge needs a rule.py with a function grade(sample, text)")
     module_spec = importlib.util.spec_from_file_location(f"harness_judge_{path.parent.name}", path)
-    assert module_spec is not None and module_spec.loader is not None
+    assert module_spec is not None
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    sys.modules[module_spec.name] = module  # dataclasses look their module up there
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:  # a rule is the user's code: whatever it raises is about the rule
+        where = f"{path}:{error.lineno}" if isinstance(error, SyntaxError) else path
+        raise UserError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from error
     rule: Rule | None = getattr(module, "grade", None)
     if rule is None:
         raise UserError(f"{path}: has no function grade(sample, text)")
@@ -89,7 +96,10 @@ def _digest(path: Path) -> str:
 
 
 def _module_digest(path: Path, module: str) -> str:
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
     if spec is None or spec.origin is None:
         raise UserError(f"{path}: depends on the module '{module}', which does not exist")
     return _digest(Path(spec.origin))
@@ -102,7 +112,9 @@ def check_cases(name: str, include_paths: Sequence[Path] = ()) -> Iterator[str]:
     if not path.is_file():
         yield f"{path}: no gold cases"
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
         try:
             case = Case.model_validate(json.loads(line))
         except ValueError as error:

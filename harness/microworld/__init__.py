@@ -21,6 +21,9 @@ What it cannot show: anything about the size of an effect in large models, about
 about judges that err. A difference here says that an implementation does what its method describes, in a world where
 the method's premise holds by design; no difference here does not refute a method. The bases share one world and differ
 in initialisation and corpus sample alone, so an interval over them speaks of retraining, not of other worlds.
+Refusing is learned here from few examples and carries over to routes they do not cover, so harmless rates of aligned
+models lie near the ceiling and cannot rank methods. Before alignment the bases are poor at hijacks: asked two things
+at once, they often mix up the two plants and acts, so a followed hijack is not always a well-served one.
 
 Importing this package loads no model library.
 """

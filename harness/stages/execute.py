@@ -107,7 +107,7 @@ class _Drive:
         self.plan, self.jobs, self.pool, self.events, self.judging, self.tell = plan, jobs, pool, events, judging, tell
         self.trained = [subject.name for subject in trained_subjects(plan.config)]
         self.seeds = sorted({job.seed for job in jobs if job.subject in self.trained})
-        self.running: dict[Future[Any], int | None] = {}
+        self.running: dict[Future[Any], bool] = {}
         self.failure: BaseException | None = None
         self.done = {"data": 0, "steps": 0, "answers": 0}
         self.totals = {"data": len(self.seeds) * len(self.trained), "steps": 0, "answers": self._n_answers()}
@@ -118,9 +118,10 @@ class _Drive:
 
     def run(self) -> None:
         """Until every job has ended; raises the first failure."""
-        for seed in self.seeds:
-            self.running[self.pool.submit(_make_data, seed)] = seed
-        self._submit([job for job in self.jobs if job.subject not in self.trained])
+        for group in self._same_base([Job("", seed) for seed in self.seeds]):
+            self.running[self.pool.submit(_make_data, [job.seed for job in group])] = True
+        for group in self._same_base([job for job in self.jobs if job.subject not in self.trained]):
+            self._submit(group)
         while self.running:
             finished, _ = wait(self.running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -129,12 +130,18 @@ class _Drive:
         if self.failure is not None:
             raise _told(self.failure)
 
-    def _submit(self, jobs: Sequence[Job]) -> None:
+    def _same_base(self, jobs: Sequence[Job]) -> list[list[Job]]:
+        """Jobs that ask the same base the same questions, for one worker: what is asked once is known afterwards."""
+        groups: dict[str, list[Job]] = {}
         for job in jobs:
-            self.running[self.pool.submit(_train_and_answer, job)] = None
+            groups.setdefault(self.plan.manifest["bases"][str(job.seed)], []).append(job)
+        return list(groups.values())
+
+    def _submit(self, jobs: Sequence[Job]) -> None:
+        self.running[self.pool.submit(_train_and_answer, jobs)] = False
 
     def _settle(self, future: Future[Any]) -> None:
-        seed = self.running.pop(future)
+        made_data = self.running.pop(future)
         if future.cancelled():
             return
         error = future.exception()
@@ -142,15 +149,16 @@ class _Drive:
             self.failure = self.failure or error
             for waiting in self.running:
                 waiting.cancel()
-        elif seed is not None and self.failure is None:
-            self._submit(self._ready(seed, future.result()))
+        elif made_data and self.failure is None:
+            for job in self._ready(future.result()):
+                self._submit([job])
 
-    def _ready(self, seed: int, sizes: dict[str, int]) -> list[Job]:
-        jobs = [job for job in self.jobs if job.seed == seed and job.subject in sizes]
+    def _ready(self, sizes: dict[Job, int]) -> list[Job]:
+        jobs = [job for job in self.jobs if job in sizes]
         for job in jobs:
             settings = self.plan.config.trainer_of(self.plan.config.subject(job.subject))
-            self.totals["steps"] += settings.n_steps(sizes[job.subject])
-        return sorted(jobs, key=lambda job: -sizes[job.subject])
+            self.totals["steps"] += settings.n_steps(sizes[job])
+        return sorted(jobs, key=lambda job: -sizes[job])
 
     def _progress(self) -> None:
         while True:
@@ -180,12 +188,11 @@ def _pool(
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
     workers = min(plan.config.workers(), n_jobs)
-    threads = max(1, (os.cpu_count() or 1) // workers)
     pool = ProcessPoolExecutor(
         workers,
         mp_context=context,
         initializer=_start,
-        initargs=(run.path, plan.config.model_dump_json(), tuple(include_paths), threads, events),
+        initargs=(run.path, plan.config.model_dump_json(), tuple(include_paths), events),
     )
     try:
         yield pool, events
@@ -203,19 +210,20 @@ _worker: Worker | None = None
 _hold: Any = None
 
 
-def _start(path: Path, config: str, include_paths: tuple[Path, ...], threads: int, events: Any) -> None:
+def _start(path: Path, config: str, include_paths: tuple[Path, ...], events: Any) -> None:
     global _worker, _hold
     from harness.config import RunConfig
 
+    parsed = RunConfig.model_validate_json(config)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(threads)
+        os.environ[variable] = str(parsed.threads)  # read when torch is loaded, which is later
     for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _hold = share_lock(path)
-    _worker = Worker(path, RunConfig.model_validate_json(config), include_paths, events.put)
+    _worker = Worker(path, parsed, include_paths, events.put)
 
 
 def _die_with_parent() -> None:
@@ -225,11 +233,12 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _make_data(seed: int) -> dict[str, int]:
+def _make_data(seeds: Sequence[int]) -> dict[Job, int]:
     assert _worker is not None
-    return _worker.make_data(seed)
+    return {Job(subject, seed): n for seed in seeds for subject, n in _worker.make_data(seed).items()}
 
 
-def _train_and_answer(job: Job) -> None:
+def _train_and_answer(jobs: Sequence[Job]) -> None:
     assert _worker is not None
-    _worker.train_and_answer(job.subject, job.seed)
+    for job in jobs:
+        _worker.train_and_answer(job.subject, job.seed)

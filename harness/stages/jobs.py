@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.config import RunConfig, SamplingConfig, SubjectConfig
 from harness.judging import Judge, JudgeItem, load_judge
@@ -139,7 +139,7 @@ class Worker:
         records = read(folder / "records.jsonl", TrainingRecord).records
         settings = self.config.trainer_of(subject)
         base = base_folder(self.config.bases()[seed])
-        identity = {
+        identity: dict[str, Any] = {
             "recipe": content_hash([subject.method, settings.model_dump(mode="json")]),
             "data": content_hash([record.to_line() for record in records]),
             "base": _weights(base),
@@ -174,9 +174,8 @@ class Worker:
         for sharer in [subject, *(s for s in self.config.subjects if s.weights_of == name)]:
             for task, samples in self.samples.items():
                 spec = self._answering_spec(sharer, task, weights)
-                self._record_cell(Cell(
-                    subject=sharer.name, seed=seed, task=task, model=spec, checkpoint=checkpoint and checkpoint.key
-                ))  # fmt: skip
+                key = checkpoint.key if checkpoint else None
+                self._record_cell(Cell(subject=sharer.name, seed=seed, task=task, model=spec, checkpoint=key))
                 answer(model, spec, samples, self.templates, known, self.run.completions_file,
                        self.config.throughput.batch_size, lambda n: self.report(Event("answers", n)))  # fmt: skip
 
@@ -226,4 +225,3 @@ def _decoding(sampling: SamplingConfig, length: int | None, stop: tuple[str, ...
 def _label(judge: Judge, sample: Sample, completion: Completion) -> str | None:
     (verdict,) = judge.judge([JudgeItem(sample, completion)])
     return verdict.label
-

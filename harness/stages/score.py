@@ -130,7 +130,7 @@ def _estimates(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -
 
 def estimate(metric: MetricInfo, subject: str, seed: int, cells: Cells) -> Estimate:
     """One metric of one subject and seed."""
-    if metric.kind not in ("score", "rate"):
+    if metric.kind != "score" and metric.kind != "rate":
         return classification.measure(metric.kind, cells.answers(metric, subject, seed), metric.rate_label)
     items = cells.items(metric, subject, seed)
     values = cells.values(metric, subject, seed)

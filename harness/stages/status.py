@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from harness.judging import load_judge
-from harness.records import Cell, Checkpoint, Completion, Sample, Verdict
+from harness.records import Cell, Checkpoint, Completion, Record, Sample, Verdict
 from harness.stages.gather import gather
 from harness.stages.plan import stored_config, trained_subjects
 from harness.store import Run, read
@@ -18,7 +19,7 @@ def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
 
     Returns:
         ``training``: subject → seeds trained of seeds planned, and counts of how its data came about;
-        ``answers``: subject and task → planned, answered, by outcome, judged, by verdict outcome;
+        ``answers``: subject and task → planned, answered and judged for good, and all by outcome;
         ``torn_lines``: record file → lines that a dying process left torn.
     """
     config = stored_config(run)
@@ -27,21 +28,22 @@ def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
     judges = {name: load_judge(name, include_paths).spec for spec in specs.values() for name in spec.judges}
     cells = gather(run, samples, judges)
     planned = Counter(sample.task for sample in samples)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for subject in config.subjects:
         for task, spec in specs.items():
             items = [item for seed in config.seeds for item in cells.get((subject.name, seed, task), [])]
             verdicts = [v for item in items for v in item.verdicts.values()]
-            answered = [item.completion for item in items if item.completion is not None]
+            replies = [item.completion for item in items if item.completion is not None]
             rows.append(
                 {
                     "subject": subject.name,
                     "task": task,
                     "planned": planned[task] * len(config.seeds),
-                    "answered": len(answered),
-                    "outcomes": dict(sorted(Counter(str(c.outcome) for c in answered).items())),
-                    "prompts_truncated": sum(c.prompt_truncated for c in answered),
+                    "answered": sum(reply.final for reply in replies),
+                    "outcomes": dict(sorted(Counter(str(reply.outcome) for reply in replies).items())),
+                    "prompts_truncated": sum(reply.prompt_truncated for reply in replies),
                     "verdicts_planned": planned[task] * len(config.seeds) * len(spec.judges),
+                    "judged": sum(verdict.final for verdict in verdicts),
                     "verdicts": dict(sorted(Counter(str(v.outcome) for v in verdicts).items())),
                 }
             )
@@ -52,8 +54,7 @@ def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
         "answers": rows,
         "torn_lines": _torn(run),
         "complete": all(
-            row["answered"] == row["planned"] and sum(row["verdicts"].values()) == row["verdicts_planned"]
-            for row in rows
+            row["answered"] == row["planned"] and row["judged"] == row["verdicts_planned"] for row in rows
         ),
     }
 
@@ -72,7 +73,7 @@ def _training(run: Run, subject: str, seeds: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _torn(run: Run) -> dict[str, int]:
-    files = {
+    files: dict[Path, type[Record]] = {
         run.completions_file: Completion, run.verdicts_file: Verdict, run.cells_file: Cell, run.steps_file: Completion
     }  # fmt: skip
     counts = {path.name if path.parent == run.path else f"train/{path.name}": read(path, kind).n_torn

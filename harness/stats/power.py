@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def detectable_rate_difference(
     n_items: int, share_discordant: float = 0.2, power: float = 0.8, alpha: float = 0.05
@@ -20,12 +22,12 @@ def detectable_rate_difference(
     Returns:
         The difference as a share, at most 1.
     """
-    return min(1.0, _quantiles(power, alpha) * (share_discordant / n_items) ** 0.5)
+    return min(1.0, _quantiles(power, alpha) * math.sqrt(share_discordant / n_items))
 
 
 def detectable_score_difference(n_items: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
     """Smallest difference of two mean scores that a paired test finds, given the SD of the items' differences."""
-    return _quantiles(power, alpha) * sd / n_items**0.5
+    return _quantiles(power, alpha) * sd / math.sqrt(n_items)
 
 
 def _quantiles(power: float, alpha: float) -> float:

@@ -1,4 +1,4 @@
-"""The last sentence that says what the answer is decides; whole words only, so that "harmless" is never read as "harm"."""
+"""The last statement of what the answer is decides; whole words only, so "harmless" is never read as "harm"."""
 
 import re
 
