@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,24 @@ from typing import Any
 from harness.records import Scores
 from harness.store import Run
 
+PLAIN_WIDTH = 160
+"""Characters a line where the output goes to a file or a log."""
+
 
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PLAIN_WIDTH)
 
 
 def _table(title: str, columns: Sequence[str]) -> Any:
     from rich import box
     from rich.table import Table
 
-    return Table(*columns, title=title, box=box.SIMPLE, title_justify="left")
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def print_status(state: dict[str, Any]) -> None:
@@ -31,20 +38,32 @@ def print_status(state: dict[str, Any]) -> None:
         made, trained = (f"{row[count]}/{row['planned']}" for count in ("data_made", "trained"))
         training.add_row(row["subject"], made, trained, str(row["steps"]))
     answers = _table("Answers", ["subject", "task", "answered", "outcomes", "verdicts"])
-    for row in state["answers"]:
+    clean = [row for row in state["answers"] if _clean(row)]
+    for row in (row for row in state["answers"] if not _clean(row)):
         verdicts = f"{row['judged']}/{row['verdicts_planned']} {_counts(row['verdicts'])}"
         truncated = f", {row['prompts_truncated']} prompts cut to fit" if row["prompts_truncated"] else ""
         answers.add_row(
             row["subject"], row["task"], f"{row['answered']}/{row['planned']}", _counts(row["outcomes"]) + truncated,
             verdicts if row["verdicts_planned"] else "–",
         )  # fmt: skip
-    console.print(training, answers)
+    console.print(training)
+    if len(clean) < len(state["answers"]):
+        console.print(answers)
+    n_clean = sum(row["answered"] for row in clean)
+    of_all = f"{len(clean)} of {len(state['answers'])}"
+    console.print(f"{of_all} cells (subject × task) are whole: {n_clean} answers, all ok and judged.")
     for name, count in state["torn_lines"].items():
         console.print(f"{name}: {count} torn lines (a process ended while writing; their records are owed again)")
     missing = sum(row["planned"] - row["answered"] for row in state["answers"])
     unjudged = sum(row["verdicts_planned"] - row["judged"] for row in state["answers"])
     owed = f"Owed: {missing} answers, {unjudged} verdicts; the same command resumes."
     console.print("Nothing is owed." if state["complete"] else owed)
+
+
+def _clean(row: dict[str, Any]) -> bool:
+    """Whether a subject and task needs no word: everything answered, judged and measured."""
+    answered = row["outcomes"] == {"ok": row["planned"]} and not row["prompts_truncated"]
+    return answered and row["verdicts"].get("ok", 0) == row["verdicts_planned"]
 
 
 def print_forecast(found: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from harness.methods.base import RowStep, Workbench, row_sample, unusable
-from harness.records import Completion, Sample
+from harness.records import Completion, CompletionOutcome, Sample
 from harness.rows import AlignmentRow
 
 
@@ -49,8 +49,10 @@ def _induced(bench: Workbench, rows: list[AlignmentRow]) -> list[Mistake]:
     samples = [row_sample(row, "induce", "guided_harmful") for row in rows]
     found = []
     for row, sample, completion in zip(rows, samples, bench.ask("self", samples), strict=True):
-        label = None if unusable(completion) else bench.is_mistake(sample, completion)
-        outcome = unusable(completion) or ("kept" if label == "mistake" else "dropped, not triggered")
+        # A response that was cut off is a mistake all the same; only what is learned must be whole.
+        lost = None if completion.outcome is CompletionOutcome.TRUNCATED else unusable(completion)
+        label = None if lost else bench.is_mistake(sample, completion)
+        outcome = lost or ("kept" if label == "mistake" else "dropped, not triggered")
         bench.steps.append(_step(row, "mistake", outcome, completion, label))
         if outcome == "kept":
             found.append(Mistake(row, completion.text))

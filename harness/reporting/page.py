@@ -71,6 +71,15 @@ class ConfusionText(NamedTuple):
     n_invalid: int
 
 
+class PreparationText(NamedTuple):
+    """How one subject's training data came about and what training on it did, over all seeds."""
+
+    subject: str
+    made: str
+    steps: str
+    loss: str
+
+
 def claim_texts(scores: Scores) -> list[ClaimText]:
     """The claims in order."""
     return [_claim(claim) for claim in scores.claims]
@@ -137,6 +146,29 @@ def confusion_texts(scores: Scores) -> list[ConfusionText]:
         targets = sorted({target for target, _ in cells})
         rows = tuple((target, tuple(cells[target, answer] for answer in answers)) for target in targets)
         found.append(ConfusionText(names.get(subject, subject), task, answers, rows, n_invalid[subject, task]))
+    return found
+
+
+def preparation_texts(scores: Scores) -> list[PreparationText]:
+    """What each trained subject learned from, counted over its seeds, and its mean first and last loss."""
+    names = subject_names(scores)
+    found = []
+    for subject in dict.fromkeys(row.subject for row in scores.preparations):
+        rows = [row for row in scores.preparations if row.subject == subject]
+        counts: Counter[str] = Counter()
+        for row in rows:
+            counts.update(row.counts)
+        trained = [row.training for row in rows if row.training]
+        steps = " + ".join(f"{one['n_steps']:.0f}" for one in trained) or "–"
+        losses = [sum(one[end] for one in trained) / len(trained) for end in ("loss_first", "loss_last") if trained]
+        found.append(
+            PreparationText(
+                names.get(subject, subject),
+                "; ".join(f"{what} {count}" for what, count in counts.items()),
+                steps,
+                " → ".join(f"{loss:.2f}" for loss in losses) or "–",
+            )
+        )
     return found
 
 

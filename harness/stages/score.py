@@ -76,6 +76,7 @@ def score(
     for sample in samples:
         planned.setdefault(sample.task, []).append(sample)
     cells = Cells(_with_unanswered(gather(run, samples, judges), config, planned))
+    preparations = tuple(_preparations(run, config))
     scores = Scores(
         run=config.name,
         subjects=subject_infos(config),
@@ -84,8 +85,8 @@ def score(
         comparisons=tuple(_comparisons(config, metrics, cells)),
         claims=tuple(_claim(claim, config, metrics, cells) for claim in config.claims),
         confusions=tuple(_confusions(config, metrics, cells)),
-        preparations=tuple(_preparations(run, config)),
-        notes=config.notes,
+        preparations=preparations,
+        notes=(*config.notes, *_warnings(config, preparations)),
     )
     write_atomic(run.scores_file, json.dumps(scores.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
     return scores
@@ -269,3 +270,17 @@ def _preparations(run: Run, config: RunConfig) -> list[PreparationRow]:
                     )
                 )
     return rows
+
+
+def _warnings(config: RunConfig, preparations: Sequence[PreparationRow]) -> list[str]:
+    """A sentence for every subject that learned from nothing that its method is about."""
+    own = {"critique_revise": "revision", "chain_of_hindsight": "hindsight", "mistake_analysis": "analysis"}
+    found = []
+    for row in preparations:
+        kind = own.get(config.subject(row.subject).method)
+        if kind is not None and not row.counts.get(f"records: {kind}"):
+            found.append(
+                f"{row.subject}, seed {row.seed}: no {kind} record came out, so it learned nothing that its method is "
+                f"about and its row says nothing about the method (why: train/{row.subject}/{row.seed}/rows.jsonl)"
+            )
+    return found
