@@ -17,6 +17,8 @@ import typer
 from harness import __version__
 from harness.errors import UserError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="harness",
     help="Train aligned models, score them, and print the tables of a paper with their error bars.",
@@ -171,7 +173,7 @@ def list_(
 
 @microworld_app.command()
 def pretrain(
-    seed: Annotated[int, typer.Argument(help="Of initialisation and corpus; 0, 1 and 2 rebuild the shipped bases.")],
+    seed: Annotated[int, typer.Argument(help="Of initialisation and corpus; 0 to 4 rebuild the shipped bases.")],
     out: Annotated[Path, typer.Option(help="Folder of the new base.")],
     steps: Annotated[int | None, typer.Option(help="Optimiser steps [default: the shipped bases' number].")] = None,
     threads: Annotated[int, typer.Option(help="Threads; the result is bit-identical for the same number.")] = 1,
@@ -226,6 +228,7 @@ def main() -> None:
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("harness: interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as left:
+        if left.code == INTERRUPTED:  # typer turns Ctrl-C into it
+            print("harness: interrupted; the same command resumes", file=sys.stderr)
+        raise

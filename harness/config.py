@@ -158,7 +158,7 @@ class RunConfig(Part):
     seeds: tuple[int, ...] = (0,)
     templates: str = "paper"
     backend: str = "hf"
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     threads: int = Field(default=1, gt=0)
     models: dict[str, ModelConfig] = {}
     data: dict[str, str | None] = {}

@@ -9,12 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.config import ModelConfig
+from harness.config import ModelConfig, RunConfig
 from harness.errors import UserError, unknown_name
 from harness.models.base import Model, Request
+from harness.models.weights import check_checkpoint
 from harness.rows import AlignmentRow, hijack_prompts, instructions, preference_pairs
 
 WORLD_DATA = {"vale:broad": "broad", "vale:narrow": "narrow"}
+WORLD_ORACLE = "vale_oracle"
 READERS = {"train": preference_pairs, "helpful": instructions, "hijack": hijack_prompts}
 
 
@@ -73,13 +75,33 @@ def _world_rows(coverage: str) -> list[AlignmentRow]:
     ]
 
 
+def check_models(config: RunConfig) -> None:
+    """Raises a `UserError` unless everything that a recipe would run answers with can be opened."""
+    _check_backend(config.backend)
+    for folder in map(base_folder, config.bases().values()):
+        check_checkpoint(folder)
+    for name, model in config.models.items():
+        if model.backend == WORLD_ORACLE:
+            continue
+        _check_backend(model.backend)
+        if model.path is None:
+            raise UserError(f"models.{name}: backend '{model.backend}' needs a path")
+        check_checkpoint(base_folder(model.path))
+
+
+def _check_backend(backend: str) -> None:
+    import lm_eval.models  # noqa: F401  (fills the registry)
+    from lm_eval.api.registry import model_registry
+
+    if backend not in model_registry:
+        raise unknown_name("backend", backend, [*model_registry, WORLD_ORACLE])
+
+
 def open_model(config: ModelConfig, dtype: str, device: str, chat: bool) -> Model:
     """A further model that a recipe asks."""
-    if config.backend == "vale_oracle":
+    if config.backend == WORLD_ORACLE:
         return _world_oracle()
-    if config.path is None:
-        raise UserError(f"models: backend '{config.backend}' needs a path")
-    return open_checkpoint(base_folder(config.path), config.backend, dtype, device, chat)
+    return open_checkpoint(base_folder(config.path or ""), config.backend, dtype, device, chat)
 
 
 def open_checkpoint(folder: Path, backend: str, dtype: str, device: str, chat: bool) -> Model:

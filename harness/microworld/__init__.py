@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-BASES = ("vale-0", "vale-1", "vale-2")
+BASES = tuple(f"vale-{seed}" for seed in range(5))
 
 
 def base_path(name: str) -> Path:

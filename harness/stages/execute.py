@@ -64,7 +64,9 @@ def execute(run: Run, plan: Plan, include_paths: Sequence[Path], tell: Tell) -> 
     if jobs:
         wait_for_workers(run.path)
         with _pool(run, plan, include_paths, len(jobs)) as (pool, events):
-            _Drive(plan, jobs, pool, events, judging, tell).run()
+            failure = _Drive(plan, jobs, pool, events, judging, tell).run()
+        if failure is not None:
+            raise _told(failure)
     judging.step()
     return bool(jobs) or judging.n_judged > 0
 
@@ -116,8 +118,8 @@ class _Drive:
         sharers = [s.weights_of or s.name for s in self.plan.config.subjects]
         return sum(sharers.count(job.subject) for job in self.jobs) * len(self.plan.samples())
 
-    def run(self) -> None:
-        """Until every job has ended; raises the first failure."""
+    def run(self) -> BaseException | None:
+        """Until every job has ended; gives the first failure."""
         for group in self._same_base([Job("", seed) for seed in self.seeds]):
             self.running[self.pool.submit(_make_data, [job.seed for job in group])] = True
         for group in self._same_base([job for job in self.jobs if job.subject not in self.trained]):
@@ -127,8 +129,7 @@ class _Drive:
             for future in finished:
                 self._settle(future)
             self._progress()
-        if self.failure is not None:
-            raise _told(self.failure)
+        return self.failure
 
     def _same_base(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Jobs that ask the same base the same questions, for one worker: what is asked once is known afterwards."""
@@ -212,6 +213,8 @@ _hold: Any = None
 
 def _start(path: Path, config: str, include_paths: tuple[Path, ...], events: Any) -> None:
     global _worker, _hold
+    from tqdm import tqdm
+
     from harness.config import RunConfig
 
     parsed = RunConfig.model_validate_json(config)
@@ -222,6 +225,7 @@ def _start(path: Path, config: str, include_paths: tuple[Path, ...], events: Any
     for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed worker would leave behind
     _hold = share_lock(path)
     _worker = Worker(path, parsed, include_paths, events.put)
 

@@ -20,11 +20,11 @@ from harness.content import named
 from harness.errors import UserError
 from harness.judging import Judge, load_judge
 from harness.methods import method_trains
-from harness.models.weights import check_checkpoint, weights_hash
+from harness.models.weights import weights_hash
 from harness.prompting import TemplateSet, load_templates
 from harness.records import Sample, content_hash
 from harness.rows import AlignmentRow
-from harness.sources import AlignmentData, alignment_data, base_folder
+from harness.sources import AlignmentData, alignment_data, base_folder, check_models
 from harness.store import Run, write_atomic
 from harness.tasks import LoadedTask, load_task
 
@@ -70,15 +70,14 @@ def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
     """
     templates = load_templates(config.templates)
     bases = {seed: base_folder(name) for seed, name in config.bases().items()}
-    for folder in bases.values():
-        check_checkpoint(folder)
+    check_models(config)
+    rows = _alignment_rows(config)  # before the tasks, whose data may have to come from the network
     for layout in config.layouts:
         named("reports", "layout", layout, "layouts/*.yaml", include_paths)
     tasks = {name: _task(config, name, task, include_paths) for name, task in config.tasks.items()}
     names = {judge for task in tasks.values() for judge in task.spec.judges}
     names |= {config.prepare.mistake_judge[0], config.prepare.analysis_judge}
     judges = {name: load_judge(name, include_paths) for name in sorted(names)}
-    rows = _alignment_rows(config)
     plan = Plan(config, tasks, judges, rows, templates, bases, {})
     return plan._replace(manifest=_manifest(plan))
 

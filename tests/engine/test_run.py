@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 
 import pytest
-from conftest import RECIPE, Said, contents, harness, one_error, records
+from command_line import RECIPE, contents, harness, one_error, records
 
 from harness.content import content_root
 from harness.models.weights import weights_hash
@@ -107,7 +107,7 @@ def test_the_tables_claims_and_report_are_told(small_run):
     assert "Traceback" not in small_run.said.err
     report = (small_run.path / "report" / "index.html").read_text()
     assert "A small run for tests; its numbers mean nothing." in report
-    assert (small_run.path / "report" / "tables" / "discrimination.md").exists()
+    assert (small_run.path / "report" / "tables" / "alignment_from_scratch.md").exists()
 
 
 def test_the_manifest_says_what_decided_the_results(small_run):
@@ -149,30 +149,18 @@ def test_a_change_of_speed_is_allowed_and_asks_nothing(small_run, copied):
         ("threads=2", "config.threads: 1 → 2"),
     ],
 )
-def test_a_change_of_results_is_refused_with_the_field(small_run, change, field, monkeypatch, capsys):
+def test_a_change_of_results_is_refused_with_the_field(small_run, change, field, command):
     before = contents(small_run.path)
-    line = one_error(main(monkeypatch, capsys, "run", *small_run.arguments, "--set", change, "--out", small_run.path))
+    line = one_error(command("run", *small_run.arguments, "--set", change, "--out", small_run.path))
     assert field in line
     assert contents(small_run.path) == before
 
 
-def main(monkeypatch, capsys, *arguments):
-    """The command line in this process, which has loaded everything already."""
-    from harness import cli
-
-    monkeypatch.setattr("sys.argv", ["harness", *map(str, arguments)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    said = capsys.readouterr()
-    return Said(int(left.value.code or 0), said.out, said.err)
-
-
-def test_scores_and_report_can_be_deleted_and_made_again(copied, monkeypatch, capsys):
+def test_scores_and_report_can_be_deleted_and_made_again(copied, command):
     before = contents(copied)
     (copied / "scores.json").unlink()
     shutil.rmtree(copied / "report")
-    said = main(monkeypatch, capsys, "score", copied, "--json")
+    said = command("score", copied, "--json")
     assert said.code == 0
     assert json.loads(said.out)["scores"] == json.loads(before["scores.json"])
     after = contents(copied)
@@ -183,74 +171,74 @@ def test_scores_and_report_can_be_deleted_and_made_again(copied, monkeypatch, ca
 # What the verbs say
 
 
-def test_show_says_that_nothing_is_owed(small_run, monkeypatch, capsys):
-    state = json.loads(main(monkeypatch, capsys, "show", small_run.path, "--json").out)
+def test_show_says_that_nothing_is_owed(small_run, command):
+    state = json.loads(command("show", small_run.path, "--json").out)
     assert state["complete"]
     assert state["torn_lines"] == {}
     assert {row["answered"] for row in state["answers"]} == {16, 20}
-    assert "Nothing is owed." in main(monkeypatch, capsys, "show", small_run.path).out
+    assert "Nothing is owed." in command("show", small_run.path).out
 
 
-def test_show_and_score_work_on_half_a_run_and_say_what_is_missing(copied, monkeypatch, capsys):
+def test_show_and_score_work_on_half_a_run_and_say_what_is_missing(copied, command):
     file = copied / "completions.jsonl"
     data = file.read_bytes()
     kept = data[: len(data) // 2]
     file.write_bytes(kept)
     (copied / "verdicts.jsonl").unlink()
     (copied / "scores.json").unlink()
-    state = json.loads(main(monkeypatch, capsys, "show", copied, "--json").out)
+    state = json.loads(command("show", copied, "--json").out)
     assert not state["complete"]
     assert state["torn_lines"] == {"completions.jsonl": 1}
     answered = sum(row["answered"] for row in state["answers"])
     assert 0 < answered < 288
     assert sum(row["judged"] for row in state["answers"]) == 0
-    text = main(monkeypatch, capsys, "show", copied).out
+    text = command("show", copied).out
     assert f"Owed: {288 - answered} answers" in " ".join(text.split())
-    scored = json.loads(main(monkeypatch, capsys, "score", copied, "--json").out)["scores"]
+    scored = json.loads(command("score", copied, "--json").out)["scores"]
     assert {row["estimate"]["value"] for row in scored["estimates"] if row["metric"] == "harmless_rate"} == {None}
     totals = {row["estimate"]["n_total"] for row in scored["estimates"] if row["metric"] == "harmless_rate"}
     assert totals == {10, 20}
 
 
-def test_a_changed_judge_judges_again_and_no_model_is_asked(copied, tmp_path, monkeypatch, capsys):
+def test_a_changed_judge_judges_again_and_no_model_is_asked(copied, tmp_path, command):
     shutil.copytree(content_root("judges") / "vale_parsable", tmp_path / "mine" / "judges" / "vale_parsable")
     rule = tmp_path / "mine" / "judges" / "vale_parsable" / "rule.py"
     rule.write_text(rule.read_text().replace('"parsable" if reading.parsable else "free"', '"free"'))
     before = contents(copied)
-    said = main(monkeypatch, capsys, "judge", copied, "--include-path", tmp_path / "mine", "--json")
+    said = command("judge", copied, "--include-path", tmp_path / "mine", "--json")
     assert said.code == 0, said.err
     assert said.err == "80 new verdicts\n"
     values = {r["estimate"]["value"] for r in json.loads(said.out)["scores"]["estimates"] if r["metric"] == "parsable"}
     assert values == {0.0}
     assert contents(copied)["completions.jsonl"] == before["completions.jsonl"]
-    again = main(monkeypatch, capsys, "judge", copied, "--include-path", tmp_path / "mine", "--json")
+    again = command("judge", copied, "--include-path", tmp_path / "mine", "--json")
     assert again.err == "0 new verdicts\n"
 
 
-def test_plan_tells_the_work_and_what_can_be_detected(small, monkeypatch, capsys, tmp_path):
+def test_plan_tells_the_work_and_what_can_be_detected(small, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = json.loads(main(monkeypatch, capsys, "plan", *small, "--json").out)
+    found = json.loads(command("plan", *small, "--json").out)
     assert found["calls"]["answers"] == 4 * 2 * N_SAMPLES
     assert found["training_steps"] == 2 * 2 * 3
     assert {row["task"]: row["n_items"] for row in found["tasks"]}["vale_harmless"] == 10
     assert all(row["detectable_rate_difference"] > 0 for row in found["tasks"])
-    assert "4 subjects" in main(monkeypatch, capsys, "plan", *small).out
+    assert "4 subjects" in command("plan", *small).out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_finds_nothing_wrong(small, monkeypatch, capsys):
-    said = main(monkeypatch, capsys, "check", *small, "--json")
+def test_check_finds_nothing_wrong(small, command):
+    said = command("check", *small, "--json")
     found = json.loads(said.out)
     assert (said.code, found["problems"]) == (0, [])
     assert set(found["checked"]) == {"recipes", "template sets", "tasks", "judges", "layouts", "plans"}
 
 
 @pytest.mark.parametrize("kind", ["recipes", "methods", "tasks", "judges", "layouts", "templates", "trainers"])
-def test_list_has_a_line_on_everything(kind, monkeypatch, capsys):
-    found = json.loads(main(monkeypatch, capsys, "list", kind, "--json").out)
+def test_list_has_a_line_on_everything(kind, command):
+    found = json.loads(command("list", kind, "--json").out)
     assert found
     assert [name for name, text in found.items() if not text] == []
-    text = main(monkeypatch, capsys, "list", kind).out
+    text = command("list", kind).out
     assert len(text.splitlines()) == len(found)
 
 
