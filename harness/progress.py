@@ -18,26 +18,31 @@ Counts = dict[str, tuple[int, int]]
 
 
 class Lines:
-    """Progress as lines of text."""
+    """Progress as lines of text, with the rate of each stage since it began to move."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.last = 0.0
+        self.moving: dict[str, tuple[float, int]] = {}
 
     def tell(self, counts: Counts) -> None:
         """Prints where the work stands, at most every ten seconds."""
         now = time.monotonic()
+        for name, (done, _) in counts.items():
+            if done:
+                self.moving.setdefault(name, (now, done))
         if now - self.last < LINE_SECONDS:
             return
         self.last = now
-        parts = [self._part(name, *count, now - self.began) for name, count in counts.items() if count[1]]
+        parts = [self._part(name, *count, now) for name, count in counts.items() if count[1]]
         print(f"[{_clock(now - self.began)}] " + " · ".join(parts), file=sys.stderr, flush=True)
 
-    def _part(self, name: str, done: int, total: int, seconds: float) -> str:
+    def _part(self, name: str, done: int, total: int, now: float) -> str:
         text = f"{LABELS[name]} {done}/{total}"
-        if not done or done >= total or seconds < 1:
+        since, first = self.moving.get(name, (now, done))
+        if done >= total or done <= first:
             return text
-        rate = done / seconds
+        rate = (done - first) / (now - since)
         return f"{text} ({rate:.1f}/s, {_clock((total - done) / rate)} left)"
 
 

@@ -16,7 +16,7 @@ NEEDS: frozenset[str] = frozenset({"mistakes"})
 
 def prepare(bench: Workbench) -> Prepared:
     """Good and bad in one text where there is a mistake; the good response alone elsewhere."""
-    bad = {mistake.row.key: mistake.text for mistake in mistakes(bench)}
+    bad = {mistake.row.key: mistake.text for mistake in mistakes(bench, learned=True)}
     pairs = [row for row in bench.rows if row.key in bad and row.good]
     paired = {row.key for row in pairs}
     records = [

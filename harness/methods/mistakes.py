@@ -28,10 +28,15 @@ class Analysis(NamedTuple):
     text: str
 
 
-def mistakes(bench: Workbench) -> list[Mistake]:
-    """The rows' mistakes, from the source that the recipe chose; rows without one are in the steps."""
+def mistakes(bench: Workbench, *, learned: bool = False) -> list[Mistake]:
+    """The rows' mistakes, from the source that the recipe chose; rows without one are in the steps.
+
+    Args:
+        bench: The workbench.
+        learned: The mistakes themselves will be trained on, so none that was cut off is kept.
+    """
     rows = [row for row in bench.rows if row.kind != "benign"]
-    return _given(bench, rows) if bench.mistakes == "origin" else _induced(bench, rows)
+    return _given(bench, rows) if bench.mistakes == "origin" else _induced(bench, rows, learned)
 
 
 def _given(bench: Workbench, rows: list[AlignmentRow]) -> list[Mistake]:
@@ -45,12 +50,13 @@ def _given(bench: Workbench, rows: list[AlignmentRow]) -> list[Mistake]:
     return found
 
 
-def _induced(bench: Workbench, rows: list[AlignmentRow]) -> list[Mistake]:
+def _induced(bench: Workbench, rows: list[AlignmentRow], learned: bool) -> list[Mistake]:
     samples = [row_sample(row, "induce", "guided_harmful") for row in rows]
     found = []
     for row, sample, completion in zip(rows, samples, bench.ask("self", samples), strict=True):
         # A response that was cut off is a mistake all the same; only what is learned must be whole.
-        lost = None if completion.outcome is CompletionOutcome.TRUNCATED else unusable(completion)
+        cut_off = completion.outcome is CompletionOutcome.TRUNCATED
+        lost = None if cut_off and not learned else unusable(completion)
         label = None if lost else bench.is_mistake(sample, completion)
         outcome = lost or ("kept" if label == "mistake" else "dropped, not triggered")
         bench.steps.append(_step(row, "mistake", outcome, completion, label))

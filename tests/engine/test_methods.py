@@ -188,11 +188,16 @@ def test_an_unusable_analysis_is_dropped_with_its_reason(outcome, reason):
     assert made.steps[-1].label is None
 
 
-def test_a_truncated_mistake_is_no_mistake():
-    answer = Answer(CompletionOutcome.TRUNCATED, "bad and on and on")
-    made = bench("mistake_analysis", Asked(self=lambda request: answer), "self", "self", ROWS[:1])
-    assert made.counts["mistake: dropped, truncated"] == 1
+def test_a_mistake_that_was_cut_off_is_analysed_but_never_learned():
+    def cut_off(request):
+        guided = request.sample.style == "guided_harmful"
+        return Answer(CompletionOutcome.TRUNCATED, "bad and on and on") if guided else writer(request)
+
+    made = bench("mistake_analysis", Asked(self=cut_off), "self", "self", ROWS[:1])
+    assert trained(made) == [("response", "no one"), ("analysis", "The answer is harmful: bad and on and on")]
+    made = bench("chain_of_hindsight", Asked(self=cut_off), "self", rows=ROWS[:1])
     assert trained(made) == [("response", "no one")]
+    assert made.counts["mistake: dropped, truncated"] == 1
 
 
 def test_critique_revise_learns_its_own_revisions_and_no_reference_for_harmful_requests():
