@@ -63,10 +63,10 @@ def run(
     check_claims(config, [metric for task in plan.tasks.values() for metric in task.spec.metrics])
     target = Run(out or Path("runs") / config.name)
     with target.lock():
-        seal(target, plan)
+        changed = seal(target, plan)
         with progress() as display:
             worked = execute(target, plan, includes, display.tell)
-        if not worked and target.scores_file.exists() and (target.report_dir / "index.html").exists():
+        if not (worked or changed) and target.scores_file.exists() and (target.report_dir / "index.html").exists():
             print(f"nothing owed; the scores stand (make them again: harness score {target.path})", file=sys.stderr)
             _show_scores(target, Scores.model_validate_json(target.scores_file.read_text("utf-8")), includes, as_json)
         else:

@@ -165,7 +165,11 @@ class Run:
             self._refuse_changes(manifest)
         else:
             write_atomic(self.samples_file, "".join(sample.to_line() for sample in samples))
-            write_atomic(self.manifest_file, json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+            self.note(manifest)
+
+    def note(self, manifest: Mapping[str, Any]) -> None:
+        """Replaces the manifest of the same run, whose ``environment`` is another one now."""
+        write_atomic(self.manifest_file, json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
     def _refuse_foreign(self) -> None:
         """A folder may be new, empty, a run's, or what a run left that died while it was sealed."""

@@ -28,6 +28,11 @@ from harness.sources import AlignmentData, alignment_data, base_folder, check_mo
 from harness.store import Run, write_atomic
 from harness.tasks import LoadedTask, load_task
 
+IDENTIFIED_OTHERWISE = {"base", "data", "models"}
+"""Fields that name files; the manifest holds the hashes of what is in them instead."""
+REPORTED = {"baselines", "claims", "description", "layouts", "notes"}
+"""Fields that only decide what is computed from the records; they may change on a finished run."""
+SPEED = {"throughput"}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "lm_eval", "numpy")
 
 
@@ -110,7 +115,7 @@ def _alignment_rows(config: RunConfig) -> dict[str, AlignmentData]:
 
 def _manifest(plan: Plan) -> dict[str, Any]:
     config = plan.config.model_dump(mode="json")
-    decides = {k: v for k, v in config.items() if k not in {"throughput", "base", "data", "description", "models"}}
+    decides = {name: value for name, value in config.items() if name not in IDENTIFIED_OTHERWISE | REPORTED | SPEED}
     decides["tasks"] = {
         name: {**{k: v for k, v in task.items() if k != "data"}, "version": plan.tasks[name].spec.version}
         for name, task in config["tasks"].items()
@@ -145,17 +150,24 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def seal(run: Run, plan: Plan) -> None:
+def seal(run: Run, plan: Plan) -> bool:
     """Starts the run in its folder, or confirms that the folder holds this very run.
+
+    Returns:
+        Whether the scores have to be made again because claims, layouts or notes are others than last time.
 
     Raises:
         UserError: The folder holds another run, or something else.
     """
     run.seal(plan.manifest, plan.samples())
+    before, now = run.manifest()["environment"]["config"], plan.manifest["environment"]["config"]
+    if before != now:
+        run.note(plan.manifest)
     for subject, data in plan.rows.items():
         path = rows_file(run, subject)
         if not path.exists():
             write_atomic(path, "".join(row.to_line() for row in data.rows))
+    return any(before[name] != now[name] for name in REPORTED)
 
 
 def rows_file(run: Run, subject: str) -> Path:

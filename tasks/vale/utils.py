@@ -22,4 +22,9 @@ def dataset(
 
     if split not in ("dev", "test"):
         raise unknown_name("split", str(split), ("dev", "test"))
-    return {"test": with_prompts(task_docs(docs, split), harness, "vale", limit=limit)}
+    return {"test": with_prompts([_grouped(doc) for doc in task_docs(docs, split)], harness, "vale", limit=limit)}
+
+
+def _grouped(doc: dict[str, Any]) -> dict[str, Any]:
+    """The document with its red-team prompt among the labels, by which items of different tasks are paired."""
+    return {**doc, "labels": {**doc["labels"], "group": doc["group"]}} if "group" in doc else doc
