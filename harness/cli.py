@@ -76,20 +76,38 @@ def run(
 @app.command()
 def judge(path: RunDir, include_path: Include = None, as_json: Json = False) -> None:
     """Judge a run's stored answers again where a judge has changed, without asking any model; then score."""
-    from harness.judging import load_judge
-    from harness.records import Sample
-    from harness.stages.judge import JudgeStage
-    from harness.stages.plan import stored_config
-    from harness.store import Run, read
-    from harness.tasks import load_spec
+    from harness.store import Run
 
     target, includes = Run.open(path), include_path or []
-    names = stored_config(target).tasks
-    judges = {name: [load_judge(j, includes) for j in load_spec(name, includes).judges] for name in names}
     with target.lock():
-        n_new = JudgeStage(target, read(target.samples_file, Sample).records, judges).step()
-        print(f"{n_new} new verdicts", file=sys.stderr)
+        print(f"{_judge(target, includes)} new verdicts", file=sys.stderr)
         _score_and_report(target, includes, as_json)
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="The run's folder, new or of earlier imports.")],
+    task: Annotated[str, typer.Option(help="The task that was answered (see: harness list tasks).")],
+    from_: Annotated[Path, typer.Option("--from", help="JSONL, JSON, CSV or Parquet; one file, one model.")],
+    format_: Annotated[str, typer.Option("--format", help="auto, rows, lm-eval or alpaca-eval.")] = "auto",
+    subject: Annotated[str | None, typer.Option(help="Name of the row, or which model of several to take.")] = None,
+    label: Annotated[str | None, typer.Option(help="What the tables call it [default: the model's name].")] = None,
+    judge: Annotated[str | None, typer.Option(help="Who gave the file's verdicts, or which judge to take.")] = None,
+    data: Annotated[str | None, typer.Option(help="File with the items of a task that ships none.")] = None,
+    include_path: Include = None,
+    as_json: Json = False,
+) -> None:
+    """Bring in answers and verdicts that exist already, judge and score them like our own. Repeat for more models."""
+    from harness.importing import Wanted, prepare_import, write_import
+    from harness.store import Run
+
+    target, includes = Run(path), include_path or []
+    wanted = Wanted(task, from_, format_, subject, label, judge, data)
+    prepared = prepare_import(target, wanted, includes)
+    with target.lock():
+        summary = write_import(target, prepared)
+        _judge(target, includes)
+        _score_and_report(target, includes, as_json, summary)
 
 
 @app.command()
@@ -191,21 +209,41 @@ def pretrain(
     print(report)
 
 
-def _score_and_report(target: Any, includes: list[Path], as_json: bool) -> None:
+def _judge(target: Any, includes: list[Path]) -> int:
+    """Lets the judges of a run's tasks judge what they have not judged; how many verdicts were new."""
+    from harness.importing import own_judges
+    from harness.judging import load_judge
+    from harness.records import Sample
+    from harness.stages.judge import JudgeStage
+    from harness.stages.plan import stored_config
+    from harness.store import read
+    from harness.tasks import load_spec
+
+    names = {name: own_judges(load_spec(name, includes)) for name in stored_config(target).tasks}
+    judges = {name: [load_judge(judge, includes) for judge in each] for name, each in names.items()}
+    return JudgeStage(target, read(target.samples_file, Sample).records, judges).step()
+
+
+def _score_and_report(target: Any, includes: list[Path], as_json: bool, summary: dict[str, Any] | None = None) -> None:
     from harness.reporting.report import report_run
     from harness.stages.rescore import rescore
 
     scores = rescore(target, includes)
     report_run(target, scores, includes)
-    _show_scores(target, scores, includes, as_json)
+    _show_scores(target, scores, includes, as_json, summary)
 
 
-def _show_scores(target: Any, scores: Any, includes: list[Path], as_json: bool) -> None:
+def _show_scores(
+    target: Any, scores: Any, includes: list[Path], as_json: bool, summary: dict[str, Any] | None = None
+) -> None:
+    from harness.importing import told
     from harness.terminal import print_report
 
+    if summary is not None:
+        print(told(summary), file=sys.stderr)
     if as_json:
-        report = str(target.report_dir / "index.html")
-        print(json.dumps({"scores": scores.model_dump(mode="json"), "report": report}, indent=1))
+        found = {"scores": scores.model_dump(mode="json"), "report": str(target.report_dir / "index.html")}
+        print(json.dumps(found if summary is None else {"import": summary, **found}, indent=1))
     else:
         print_report(target, scores, includes)
 

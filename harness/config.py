@@ -261,9 +261,12 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     if isinstance(data.get("tasks"), dict):  # a task set to null is dropped
         data["tasks"] = {name: task for name, task in data["tasks"].items() if task is not None}
     try:
-        return RunConfig.model_validate(data)
+        config = RunConfig.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{path}: {_told(error, RunConfig)}") from None
+    if recorded := [subject.name for subject in config.subjects if subject.method == "recorded"]:
+        raise UserError(f"{path}: subjects.{recorded[0]}: answers that exist already come in with: harness import")
+    return config
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -46,7 +46,8 @@ def print_status(state: dict[str, Any]) -> None:
             row["subject"], row["task"], f"{row['answered']}/{row['planned']}", _counts(row["outcomes"]) + truncated,
             verdicts if row["verdicts_planned"] else "–",
         )  # fmt: skip
-    console.print(training)
+    if state["training"]:
+        console.print(training)
     if len(clean) < len(state["answers"]):
         console.print(answers)
     n_clean = sum(row["answered"] for row in clean)

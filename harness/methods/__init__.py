@@ -20,6 +20,7 @@ METHODS: dict[str, str] = {
     "critique_revise": "fine-tuning on the model's own revisions of mistakes",
     "chain_of_hindsight": "fine-tuning on good and bad responses told apart by hindsight phrases",
     "mistake_analysis": "fine-tuning on the good responses and on analyses of mistakes",
+    "recorded": "answers that exist already, imported",
 }
 
 

@@ -18,6 +18,7 @@ import harness
 from harness.config import RunConfig, SubjectConfig, TaskConfig
 from harness.content import named
 from harness.errors import UserError
+from harness.importing import imported, imported_config
 from harness.judging import Judge, load_judge
 from harness.methods import method_trains
 from harness.models.weights import weights_hash
@@ -159,15 +160,18 @@ def seal(run: Run, plan: Plan) -> bool:
     Raises:
         UserError: The folder holds another run, or something else.
     """
+    if imported(run):
+        raise UserError(f"{run.path}: holds imported answers, which no model continues; choose another --out")
     run.seal(plan.manifest, plan.samples())
     before, now = run.manifest()["environment"]["config"], plan.manifest["environment"]["config"]
-    if before != now:
+    changed = any(before[name] != now[name] for name in REPORTED)
+    if changed:
         run.note(plan.manifest)
     for subject, data in plan.rows.items():
         path = rows_file(run, subject)
         if not path.exists():
             write_atomic(path, "".join(row.to_line() for row in data.rows))
-    return any(before[name] != now[name] for name in REPORTED)
+    return changed
 
 
 def rows_file(run: Run, subject: str) -> Path:
@@ -176,11 +180,13 @@ def rows_file(run: Run, subject: str) -> Path:
 
 
 def stored_config(run: Run) -> RunConfig:
-    """The configuration that a run was started with.
+    """The configuration that a run was started with, or that follows from what was imported into it.
 
     Raises:
         UserError: The manifest does not hold one.
     """
+    if imported(run):
+        return imported_config(run)
     try:
         return RunConfig.model_validate(run.manifest()["environment"]["config"])
     except (KeyError, TypeError, ValidationError) as error:

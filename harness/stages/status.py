@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from harness.judging import load_judge
+from harness.importing import imported
 from harness.records import Cell, Checkpoint, Completion, Record, Sample, Verdict
 from harness.stages.gather import gather
 from harness.stages.plan import stored_config, trained_subjects
+from harness.stages.rescore import measures
 from harness.store import Run, read
 from harness.tasks import load_spec
 
@@ -25,12 +26,12 @@ def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
     config = stored_config(run)
     samples = read(run.samples_file, Sample).records
     specs = {name: load_spec(name, include_paths) for name in config.tasks}
-    judges = {name: load_judge(name, include_paths).spec for spec in specs.values() for name in spec.judges}
-    cells = gather(run, samples, judges)
+    found = measures(run, list(specs.values()), include_paths)
+    cells = gather(run, samples, found.by_name())
     planned = Counter(sample.task for sample in samples)
     rows: list[dict[str, Any]] = []
     for subject in config.subjects:
-        for task, spec in specs.items():
+        for task in specs:
             items = [item for seed in config.seeds for item in cells.get((subject.name, seed, task), [])]
             verdicts = [v for item in items for v in item.verdicts.values()]
             replies = [item.completion for item in items if item.completion is not None]
@@ -42,7 +43,7 @@ def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
                     "answered": sum(reply.final for reply in replies),
                     "outcomes": dict(sorted(Counter(str(reply.outcome) for reply in replies).items())),
                     "prompts_truncated": sum(reply.prompt_truncated for reply in replies),
-                    "verdicts_planned": planned[task] * len(config.seeds) * len(spec.judges),
+                    "verdicts_planned": planned[task] * len(config.seeds) * len(found.judges[task]),
                     "judged": sum(verdict.final for verdict in verdicts),
                     "verdicts": dict(sorted(Counter(str(v.outcome) for v in verdicts).items())),
                 }
@@ -53,7 +54,7 @@ def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
         "training": [_training(run, subject.name, config.seeds) for subject in trained_subjects(config)],
         "answers": rows,
         "torn_lines": _torn(run),
-        "complete": all(
+        "complete": imported(run) or all(  # what a file left out is lost, and owed by nobody
             row["answered"] == row["planned"] and row["judged"] == row["verdicts_planned"] for row in rows
         ),
     }

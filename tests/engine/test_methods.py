@@ -245,6 +245,7 @@ def test_a_method_s_style_needs_and_training():
         "critique_revise": "ordinary",
         "chain_of_hindsight": "guided_harmless",
         "mistake_analysis": "guided_harmless",
+        "recorded": "ordinary",
     }
     assert {name: method_needs(name) for name in METHODS} == {
         "vanilla": set(),
@@ -252,8 +253,9 @@ def test_a_method_s_style_needs_and_training():
         "critique_revise": {"mistakes"},
         "chain_of_hindsight": {"mistakes"},
         "mistake_analysis": {"mistakes", "analyst"},
+        "recorded": set(),
     }
-    assert [name for name in METHODS if not method_trains(name)] == ["vanilla"]
+    assert [name for name in METHODS if not method_trains(name)] == ["vanilla", "recorded"]
     with pytest.raises(UserError, match="did you mean 'sft'"):
         method_style("stf")
 
