@@ -51,7 +51,7 @@ def run(
     """Do everything a recipe says: train, answer, judge, score, report. The same command resumes."""
     from harness.config import load_config
     from harness.progress import progress
-    from harness.records import Scores
+    from harness.scores import Scores
     from harness.stages.execute import execute
     from harness.stages.plan import make_plan, seal
     from harness.stages.score import check_claims

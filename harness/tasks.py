@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 
 from harness.content import content_root, find, named
 from harness.errors import UserError, unknown_name
-from harness.records import Message, MetricInfo, Role, Sample, Style
+from harness.records import Message, Role, Sample, Style
+from harness.scores import MetricInfo
 
 Doc = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records import Scores
+from harness.scores import Scores
 from harness.store import Run
 
 PLAIN_WIDTH = 160

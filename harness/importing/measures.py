@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from harness.importing.log import Import, imports_of, layout_file
-from harness.records import JudgeSpec, MetricInfo, content_hash
+from harness.records import JudgeSpec, content_hash
+from harness.scores import MetricInfo
 from harness.store import Run, write_atomic
 from harness.tasks import TaskSpec
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.content import find, named, read_yaml, roots
 from harness.errors import UserError, unknown_name
-from harness.records import Finite, Style, SubjectInfo
+from harness.records import Finite, Style
+from harness.scores import SubjectInfo
 
 Group = Literal["label", "method", "mistakes", "analysis"]
 Unit = Literal["percent", "plain"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from harness.records import Claim, Scores, SubjectInfo
 from harness.reporting.table import (
     Heading,
     plain_heading,
@@ -18,6 +17,7 @@ from harness.reporting.table import (
     show_interval,
     show_p,
 )
+from harness.scores import Claim, Scores, SubjectInfo
 
 CLAIM = Heading("", "", percent=True, digits=1, higher_is_better=None)
 """Claims compare measures scaled to 0–1: their differences print as points of 100."""

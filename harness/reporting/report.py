@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.content import roots
-from harness.records import Scores
 from harness.reporting.files import write_whole
 from harness.reporting.layout import layout_names, layout_path, load_layout, load_meanings, load_published
 from harness.reporting.page import claim_texts, confusion_texts, difference_texts, lost_texts, preparation_texts
@@ -20,6 +19,7 @@ from harness.reporting.render.latex import to_latex
 from harness.reporting.render.markdown import to_markdown
 from harness.reporting.render.tidy import to_csv
 from harness.reporting.table import Skipped, Table, build_table
+from harness.scores import Scores
 from harness.stages.plan import stored_config
 from harness.store import Run
 

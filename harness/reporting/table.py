@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from harness.records import Comparison, Estimate, MetricInfo, Scores, SubjectInfo
 from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTable, SubjectFilter
+from harness.scores import Comparison, Estimate, MetricInfo, Scores, SubjectInfo
 
 ABSENT = "–"
 UNKNOWN = "?"

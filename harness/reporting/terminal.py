@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.records import Claim, Scores
 from harness.reporting.page import CLAIM
 from harness.reporting.report import build_tables, run_layouts
 from harness.reporting.table import Skipped, Table, show_difference, show_interval, show_p
+from harness.scores import Claim, Scores
 from harness.store import Run
 
 if TYPE_CHECKING:

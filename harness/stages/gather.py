@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from harness.records import JUDGED, Cell, Completion, JudgeSpec, MetricInfo, Sample, Verdict, VerdictOutcome
+from harness.records import JUDGED, Cell, Completion, JudgeSpec, Sample, Verdict, VerdictOutcome
+from harness.scores import MetricInfo
 from harness.stages.answering import completion_key
 from harness.stats.classification import Answers
 from harness.store import Run, latest, read

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from harness.importing import imported, imported_measures, own_judges, write_layouts
 from harness.judging import load_judge
-from harness.records import JudgeSpec, MetricInfo, Sample, Scores
+from harness.records import JudgeSpec, Sample
+from harness.scores import MetricInfo, Scores
 from harness.stages.plan import stored_config
 from harness.stages.score import score
 from harness.store import Run, read

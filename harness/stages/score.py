@@ -13,17 +13,15 @@ from functools import cache
 
 from harness.config import ClaimConfig, RunConfig
 from harness.errors import UserError, unknown_name
-from harness.records import (
-    Checkpoint,
+from harness.records import Checkpoint, JudgeSpec, Sample
+from harness.scores import (
     Claim,
     Comparison,
     ComparisonRow,
     ConfusionRow,
     Estimate,
-    JudgeSpec,
     MetricInfo,
     PreparationRow,
-    Sample,
     ScoreRow,
     Scores,
     SubjectInfo,
@@ -208,9 +206,7 @@ def _claim(claim: ClaimConfig, config: RunConfig, metrics: Sequence[MetricInfo],
     )
 
 
-def _side(
-    claim: ClaimConfig, side: str, config: RunConfig, metrics: Sequence[MetricInfo]
-) -> tuple[str, MetricInfo]:
+def _side(claim: ClaimConfig, side: str, config: RunConfig, metrics: Sequence[MetricInfo]) -> tuple[str, MetricInfo]:
     subject, _, name = side.partition(".")
     subjects = [s.name for s in config.subjects]
     if subject not in subjects:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from harness.records import Estimate
+from harness.scores import Estimate
 from harness.stats.core import CONFIDENCE, Clusters, FloatArray, IntArray, Interval, cluster_codes, wilson
 from harness.stats.intervals import rate
 from harness.stats.resample import OfCounts, draws_of_auc, draws_of_counts, percentile

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness.records import Estimate
+from harness.scores import Estimate
 from harness.stats.core import (
     CONFIDENCE,
     FLAT,

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness.records import Comparison
+from harness.scores import Comparison
 from harness.stats.core import (
     FLAT,
     Clusters,

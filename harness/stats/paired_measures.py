@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.records import Comparison, Estimate
+from harness.scores import Comparison, Estimate
 from harness.stats.classification import Answers, Resampled, draws, measure, point, restrict
 from harness.stats.core import Interval
 from harness.stats.paired import Alternative, compare_seeds

@@ -8,10 +8,8 @@ from pydantic import ValidationError
 from harness.records import (
     Cell,
     Checkpoint,
-    Comparison,
     Completion,
     Decoding,
-    Estimate,
     JudgeSpec,
     Message,
     ModelSpec,
@@ -21,6 +19,7 @@ from harness.records import (
     content_hash,
 )
 from harness.rows import AlignmentRow
+from harness.scores import Comparison, Estimate
 
 SAMPLE = Sample(
     task="t",

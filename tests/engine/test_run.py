@@ -13,7 +13,8 @@ from command_line import RECIPE, contents, harness, one_error, records
 
 from harness.content import content_root
 from harness.models.weights import weights_hash
-from harness.records import Checkpoint, Scores, TrainingRecord
+from harness.records import Checkpoint, TrainingRecord
+from harness.scores import Scores
 from harness.store import read
 
 N_SAMPLES = 10 + 8 + 10 + 8

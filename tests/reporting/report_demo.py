@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.records import (
+from harness.scores import (
     Claim,
     Comparison,
     ComparisonRow,

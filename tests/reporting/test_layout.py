@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.records import SubjectInfo
 from harness.reporting.layout import (
     PublishedReference,
     SubjectFilter,
@@ -16,6 +15,7 @@ from harness.reporting.layout import (
     load_layout,
     load_published,
 )
+from harness.scores import SubjectInfo
 
 NONE = None
 COLUMNS = {

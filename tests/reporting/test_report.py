@@ -11,10 +11,10 @@ from report_demo import demo_scores
 from rich.console import Console
 
 from harness.errors import UserError
-from harness.records import Scores
 from harness.reporting.layout import layout_names
 from harness.reporting.report import build_tables, write_report
 from harness.reporting.terminal import print_report
+from harness.scores import Scores
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

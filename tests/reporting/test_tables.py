@@ -10,7 +10,6 @@ import struct
 import pytest
 from rich.console import Console
 
-from harness.records import Comparison, ComparisonRow, Estimate, MetricInfo, ScoreRow, Scores, SubjectInfo
 from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTable, SubjectFilter
 from harness.reporting.render.html import to_html
 from harness.reporting.render.latex import escape, to_latex
@@ -19,6 +18,7 @@ from harness.reporting.render.picture import bars_figure, table_png
 from harness.reporting.render.tidy import to_csv
 from harness.reporting.table import Skipped, Table, build_table, show_difference, show_p
 from harness.reporting.terminal import print_table
+from harness.scores import Comparison, ComparisonRow, Estimate, MetricInfo, ScoreRow, Scores, SubjectInfo
 
 LAYOUT = Layout(
     title="Small & table",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from harness.records import Estimate
+from harness.scores import Estimate
 from harness.stats.classification import (
     Answers,
     accuracy,

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.proportion import proportion_confint
 
-from harness.records import Estimate
+from harness.scores import Estimate
 from harness.stats.intervals import mean, over_seeds, rate
 
 BITS = st.lists(st.integers(0, 1), min_size=1, max_size=40)

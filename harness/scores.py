@@ -1,0 +1,192 @@
+"""What a run measured, derived from its records: estimates, comparisons, claims, and `Scores`, which holds them all.
+
+Every reported number traces to record keys; nothing here is a source. Absence is a case: a value that could not be
+measured is ``None`` beside its coverage, never a number.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.records import Finite, Record, Style
+
+
+class Estimate(Record):
+    """A number with its error bar and its coverage; derived, never a source.
+
+    Attributes:
+        value: The estimate in the metric's own unit (rates as a share 0–1, scores on their scale); ``None`` when
+            nothing was scored.
+        low: Lower end of the interval, ``None`` where none can be given.
+        high: Upper end.
+        confidence: Nominal coverage of the interval.
+        method: How the interval was made, such as ``wilson``, ``cluster`` or ``t over 3 seeds``.
+        n_scored: Items with a usable verdict.
+        n_total: Items planned.
+        worst: The value if every lost item had come out worst; ``None`` where the metric has no bounds.
+        best: The value if every lost item had come out best.
+        n_seeds: Training seeds behind the value.
+    """
+
+    value: Finite | None
+    low: Finite | None = None
+    high: Finite | None = None
+    confidence: Finite = 0.95
+    method: str = "none"
+    n_scored: int = Field(ge=0)
+    n_total: int = Field(ge=0)
+    worst: Finite | None = None
+    best: Finite | None = None
+    n_seeds: int = Field(default=1, ge=0)
+
+
+class Comparison(Record):
+    """A paired difference; derived, never a source.
+
+    Attributes:
+        difference: First minus second, in the metric's own unit, over the items that both have.
+        low: Lower end of its interval.
+        high: Upper end.
+        p_value: Two-sided unless ``alternative`` says otherwise.
+        p_adjusted: The same after the correction for the table's other comparisons (Holm).
+        test: Name of the test.
+        alternative: ``two-sided`` or ``greater``.
+        n_pairs: Pairs compared.
+        n_unpaired: Items that only one side has.
+        n_seeds: Training seeds behind it.
+    """
+
+    difference: Finite | None
+    low: Finite | None = None
+    high: Finite | None = None
+    p_value: Finite | None = None
+    p_adjusted: Finite | None = None
+    test: str = "none"
+    alternative: Literal["two-sided", "greater"] = "two-sided"
+    n_pairs: int = Field(ge=0)
+    n_unpaired: int = Field(default=0, ge=0)
+    n_seeds: int = Field(default=1, ge=0)
+
+    @property
+    def decision(self) -> Literal["higher", "lower", "no difference", "not measured"]:
+        """What the interval allows one to say."""
+        if self.difference is None or self.low is None or self.high is None:
+            return "not measured"
+        if self.low > 0:
+            return "higher"
+        return "lower" if self.high < 0 else "no difference"
+
+
+class SubjectInfo(Record):
+    """A row of the tables: a method in one configuration, run over all seeds.
+
+    Attributes:
+        name: Unique within the run, such as ``ma-self-self``.
+        method: Name of the method, such as ``mistake_analysis``.
+        label: What the tables call it.
+        mistakes: Where its mistakes came from: ``origin``, ``self`` or ``None``.
+        analysis: Who analysed them: ``self``, the name of another model, or ``None``.
+        style: The prompt that it answers with.
+        seeds: Its seeds.
+    """
+
+    name: str
+    method: str
+    label: str
+    mistakes: str | None = None
+    analysis: str | None = None
+    style: Style = "ordinary"
+    seeds: tuple[int, ...]
+
+
+class MetricInfo(Record):
+    """A measured quantity.
+
+    Attributes:
+        name: Unique within the run, such as ``harmless_rate``.
+        label: What the tables call it.
+        task: The task whose samples it sums up.
+        judge: The judge whose verdicts it sums up; ``None`` for a classification metric, which reads the target.
+        kind: ``score`` (mean on a scale), ``rate`` (share of a label) or a classification measure.
+        rate_label: The label whose share a rate gives.
+        bounds: Smallest and largest value a single item can have.
+        higher_is_better: Direction of the metric; ``None`` where it has none.
+    """
+
+    name: str
+    label: str
+    task: str
+    judge: str | None = None
+    kind: Literal["score", "rate", "accuracy", "balanced_accuracy", "f1", "auc", "recall", "invalid"]
+    rate_label: str | None = None
+    bounds: tuple[Finite, Finite] = (0.0, 1.0)
+    higher_is_better: bool | None = True
+
+
+class ScoreRow(Record):
+    """One estimate of one metric; ``seed`` is ``None`` for the value over all seeds."""
+
+    subject: str
+    metric: str
+    seed: int | None
+    estimate: Estimate
+
+
+class ComparisonRow(Record):
+    """A subject against a baseline on one metric, over all seeds, paired by sample."""
+
+    subject: str
+    baseline: str
+    metric: str
+    comparison: Comparison
+
+
+class Claim(Record):
+    """A sentence that the run was made to test, the test, and what came of it.
+
+    ``decision`` is ``supported`` (the interval lies on the claimed side), ``contradicted`` (it lies on the other side),
+    ``no difference`` (it includes zero) or ``not measured``.
+    """
+
+    name: str
+    text: str
+    subject: str
+    first: str
+    second: str
+    comparison: Comparison
+    decision: Literal["supported", "contradicted", "no difference", "not measured"]
+
+
+class ConfusionRow(Record):
+    """Counts of a classification task: ``counts[target][answer]``, and items whose answer was no label."""
+
+    subject: str
+    seed: int | None
+    task: str
+    counts: dict[str, dict[str, int]]
+    n_invalid: int
+
+
+class PreparationRow(Record):
+    """How a subject's training data came about: what was triggered, kept, dropped and why, counted."""
+
+    subject: str
+    seed: int
+    counts: dict[str, int]
+    training: dict[str, Finite] = Field(default_factory=dict)
+
+
+class Scores(Record):
+    """Everything that reports are made from: ``scores.json``. Derived from samples, completions and verdicts."""
+
+    run: str
+    subjects: tuple[SubjectInfo, ...]
+    metrics: tuple[MetricInfo, ...]
+    estimates: tuple[ScoreRow, ...]
+    comparisons: tuple[ComparisonRow, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    confusions: tuple[ConfusionRow, ...] = ()
+    preparations: tuple[PreparationRow, ...] = ()
+    notes: tuple[str, ...] = ()
