@@ -206,7 +206,7 @@ def pretrain(
             print(f"step {step}/{total}, loss {loss:.3f}", file=sys.stderr, flush=True)
 
     report = module.pretrain(seed, out, total, threads=threads, progress=tell)
-    print(report)
+    print(report.text())
 
 
 def _judge(target: Any, includes: list[Path]) -> int:

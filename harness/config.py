@@ -138,7 +138,7 @@ class ThroughputConfig(Part):
     Attributes:
         workers: Processes that train and answer side by side; 0 means one a core.
         batch_size: Questions asked of a local model at once.
-        device: ``cpu``, ``cuda`` or ``auto``.
+        device: ``cpu``, ``cuda`` or ``auto``; another device rounds and draws differently, so keep to one within a run.
     """
 
     workers: int = Field(default=0, ge=0)

@@ -1,7 +1,7 @@
 """Drawing text with one random stream a question.
 
 Sampling from softmax(logits / T) equals taking the largest of logits / T plus Gumbel noise (the Gumbel-max trick). The
-noise of a question is a function of the seed and of the question alone, so an answer can be drawn again whatever
+noise of a question is a function of the seed and of the question alone on one kind of device, so an answer can be drawn again whatever
 batch it stands in, up to the rounding of the logits themselves.
 """
 

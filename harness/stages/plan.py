@@ -118,7 +118,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
     config = plan.config.model_dump(mode="json")
     decides = {name: value for name, value in config.items() if name not in IDENTIFIED_OTHERWISE | REPORTED | SPEED}
     decides["tasks"] = {
-        name: {**{k: v for k, v in task.items() if k != "data"}, "version": plan.tasks[name].spec.version}
+        name: {**{k: v for k, v in task.items() if k != "data"}, "spec": _answered(plan.tasks[name])}
         for name, task in config["tasks"].items()
     }
     return {
@@ -139,6 +139,11 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "environment": {"harness": harness.__version__, "python": platform.python_version(), "config": config,
                         "libraries": _versions()},
     }  # fmt: skip
+
+
+def _answered(task: LoadedTask) -> dict[str, Any]:
+    """What of a task's specification decides how its samples are answered."""
+    return task.spec.model_dump(mode="json", include={"version", "style", "choices", "max_new_tokens"})
 
 
 def _versions() -> dict[str, str | None]:

@@ -45,8 +45,8 @@ class TrlTrainer:
 
         disable_progress_bar()
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        context = getattr(AutoConfig.from_pretrained(base), "max_position_embeddings", settings.max_length)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        context = getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "max_position_embeddings", settings.max_length)
         longest = min(settings.max_length, context)
         tokens = token_rows(tokenizer, records, longest, chat)
         if not tokens.rows:
