@@ -43,6 +43,7 @@ class SubjectConfig(Part):
         style: The prompt that it answers with; the method's own by default.
         data: Replaces entries of the run's ``data``.
         trainer: Replaces settings of the run's ``trainer``.
+        base: A model of its own to answer with, of an untrained subject: for comparing models side by side.
         weights_of: Answers with the weights of that subject instead of training its own.
     """
 
@@ -55,11 +56,14 @@ class SubjectConfig(Part):
     data: dict[str, str | None] = {}
     trainer: dict[str, Any] = {}
     weights_of: str | None = None
+    base: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> SubjectConfig:
         if self.method not in METHODS:
             raise ValueError(str(unknown_name("method", self.method, METHODS)))
+        if self.base is not None and (self.method != "vanilla" or self.weights_of is not None):
+            raise ValueError("'base' is for vanilla subjects without weights_of; others begin from the run's")
         for choice in ("mistakes", "analyst"):
             if (getattr(self, choice) is not None) != (choice in method_needs(self.method)):
                 verb = "needs" if choice in method_needs(self.method) else "does not use"
@@ -215,6 +219,10 @@ class RunConfig(Part):
             raise UserError(f"recipe '{self.name}' needs a base model: {how}")
         paths = self.base if len(self.base) > 1 else self.base * len(self.seeds)
         return dict(zip(self.seeds, paths, strict=True))
+
+    def base_of(self, subject: SubjectConfig, seed: int) -> str:
+        """The model that a subject answers with, or that its training begins from."""
+        return subject.base or self.bases()[seed]
 
     def subject(self, name: str) -> SubjectConfig:
         """A subject by name."""

@@ -1,8 +1,8 @@
 """Drawing text with one random stream a question.
 
 Sampling from softmax(logits / T) equals taking the largest of logits / T plus Gumbel noise (the Gumbel-max trick). The
-noise of a question is a function of the seed and of the question alone on one kind of device, so an answer can be drawn again whatever
-batch it stands in, up to the rounding of the logits themselves.
+noise of a question is a function of the seed and of the question alone (on one kind of
+device), so an answer can be drawn again whatever batch it stands in, up to the rounding of the logits themselves.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from harness.errors import UserError
 
 IDENTITY = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
-    "tokenizer.json", "tokenizer.model", "spiece.model", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
-    "vocab.txt", "merges.txt", "added_tokens.json", "chat_template.jinja",
+    "tokenizer.json", "tokenizer.model", "spiece.model", "tokenizer_config.json", "special_tokens_map.json",
+    "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "chat_template.jinja",
 )  # fmt: skip
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 BLOCK_BYTES = 1 << 22

@@ -95,9 +95,14 @@ def _finished(run: Run, plan: Plan, job: Job, cells: dict[str, Cell], known: dic
 def _weights(run: Run, plan: Plan, job: Job) -> str | None:
     """Hash of the weights that a job's subject answers with; ``None`` while it is not trained."""
     if job.subject not in {subject.name for subject in trained_subjects(plan.config)}:
-        return str(plan.manifest["bases"][str(job.seed)])
+        return _base(plan, job)
     file = run.path / "train" / job.subject / str(job.seed) / "checkpoint.json"
     return Checkpoint.model_validate_json(file.read_text(encoding="utf-8")).weights if file.exists() else None
+
+
+def _base(plan: Plan, job: Job) -> str:
+    """Hash of the base that an untrained job answers with."""
+    return str(plan.manifest["subject_bases"].get(job.subject) or plan.manifest["bases"][str(job.seed)])
 
 
 class _Drive:
@@ -135,7 +140,7 @@ class _Drive:
         """Jobs that ask the same base the same questions, for one worker: what is asked once is known afterwards."""
         groups: dict[str, list[Job]] = {}
         for job in jobs:
-            groups.setdefault(self.plan.manifest["bases"][str(job.seed)], []).append(job)
+            groups.setdefault(_base(self.plan, job), []).append(job)
         return list(groups.values())
 
     def _submit(self, jobs: Sequence[Job]) -> None:

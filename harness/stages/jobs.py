@@ -167,7 +167,7 @@ class Worker:
         """Trains a subject and answers every task with it, and with the subjects that share its weights."""
         subject = self.config.subject(name)
         checkpoint = self.train(subject, seed) if subject in trained_subjects(self.config) else None
-        folder = self.run.path / checkpoint.path if checkpoint else base_folder(self.config.bases()[seed])
+        folder = self.run.path / checkpoint.path if checkpoint else base_folder(self.config.base_of(subject, seed))
         model = cache(lambda: self._checkpoint(folder))
         known = latest(read(self.run.completions_file, Completion).records)
         weights = checkpoint.weights if checkpoint else _weights(folder)

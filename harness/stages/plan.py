@@ -21,7 +21,7 @@ from harness.errors import UserError
 from harness.importing import imported, imported_config
 from harness.judging import Judge, load_judge
 from harness.methods import method_trains
-from harness.models.weights import weights_hash
+from harness.models.weights import check_checkpoint, weights_hash
 from harness.prompting import TemplateSet, load_templates
 from harness.records import Sample, content_hash
 from harness.rows import AlignmentRow
@@ -77,6 +77,9 @@ def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
     templates = load_templates(config.templates)
     bases = {seed: base_folder(name) for seed, name in config.bases().items()}
     check_models(config)
+    for subject in config.subjects:
+        if subject.base is not None:
+            check_checkpoint(base_folder(subject.base))
     rows = _alignment_rows(config)  # before the tasks, whose data may have to come from the network
     for layout in config.layouts:
         named("reports", "layout", layout, "layouts/*.yaml", include_paths)
@@ -121,9 +124,11 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         name: {**{k: v for k, v in task.items() if k != "data"}, "spec": _answered(plan.tasks[name])}
         for name, task in config["tasks"].items()
     }
+    decides["subjects"] = [{k: v for k, v in subject.items() if k != "base"} for subject in config["subjects"]]
     return {
         "schema_version": 1,
         "config": decides,
+        "subject_bases": {s.name: weights_hash(base_folder(s.base)) for s in plan.config.subjects if s.base},
         "bases": {str(seed): weights_hash(folder) for seed, folder in plan.bases.items()},
         "models": {
             name: [m.backend, weights_hash(base_folder(m.path)) if m.path else None]

@@ -46,7 +46,8 @@ class TrlTrainer:
         disable_progress_bar()
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-        context = getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "max_position_embeddings", settings.max_length)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        context = getattr(config, "max_position_embeddings", settings.max_length)
         longest = min(settings.max_length, context)
         tokens = token_rows(tokenizer, records, longest, chat)
         if not tokens.rows:
