@@ -14,8 +14,7 @@ from pathlib import Path
 
 from harness.config import ClaimConfig, RunConfig
 from harness.errors import UserError, unknown_name
-from harness.judging import Panel
-from harness.records import Checkpoint, Sample
+from harness.records import Checkpoint
 from harness.scores import (
     Claim,
     Comparison,
@@ -29,9 +28,9 @@ from harness.scores import (
     SubjectInfo,
 )
 from harness.stages.corrected import corrected
-from harness.stages.gather import CellId, Item, answers, clusters, gather, item_values
+from harness.stages.gather import CellId, Item, answers, clusters, item_values
+from harness.stages.loading import LoadedRun
 from harness.stages.plan import trained_subjects
-from harness.stages.references import References
 from harness.stages.reliability import judge_rows
 from harness.stats import classification, intervals, paired, paired_measures
 from harness.stats.classification import Answers
@@ -59,35 +58,19 @@ class Cells:
         return answers(metric, self.items(metric, subject, seed))
 
 
-def score(
-    run: Run,
-    config: RunConfig,
-    samples: Sequence[Sample],
-    metrics: Sequence[MetricInfo],
-    judges: Mapping[str, Panel],
-    notes: Sequence[str] = (),
-    include_paths: Sequence[Path] = (),
-) -> Scores:
+def score(loaded: LoadedRun, include_paths: Sequence[Path] = ()) -> Scores:
     """Computes and writes a run's scores.
 
     Args:
-        run: The run.
-        config: Its configuration.
-        samples: Its frozen samples.
-        metrics: The metrics of its tasks.
-        judges: Name → whose verdicts count.
-        notes: What the report is to say besides.
+        loaded: The run.
         include_paths: Further content folders.
     """
-    planned: dict[str, list[Sample]] = {}
-    for sample in samples:
-        planned.setdefault(sample.task, []).append(sample)
-    gathered = gather(run, samples, judges, References(run, config.judging.against))
-    judged = tuple(judge_rows(run, config, judges, gathered))
-    cells = Cells(_with_unanswered(gathered, config, planned))
+    run, config, metrics = loaded.run, loaded.config, loaded.metrics
+    judged = tuple(judge_rows(run, config, loaded.judges, loaded.items))
+    cells = Cells(loaded.items)
     preparations = tuple(_preparations(run, config))
     estimates = _estimates(config, metrics, cells)
-    twins = corrected(config, judges, metrics, estimates, include_paths)
+    twins = corrected(config, loaded.judges, metrics, estimates, include_paths)
     scores = Scores(
         run=config.name,
         subjects=subject_infos(config),
@@ -98,7 +81,7 @@ def score(
         confusions=tuple(_confusions(config, metrics, cells)),
         preparations=preparations,
         judges=judged,
-        notes=(*config.notes, *notes, *twins.notes, *_warnings(config, preparations)),
+        notes=(*config.notes, *loaded.notes, *twins.notes, *_warnings(config, preparations)),
     )
     write_atomic(run.scores_file, json.dumps(scores.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
     return scores
@@ -118,17 +101,6 @@ def subject_infos(config: RunConfig) -> tuple[SubjectInfo, ...]:
         )
         for s in config.subjects
     )
-
-
-def _with_unanswered(
-    cells: dict[CellId, list[Item]], config: RunConfig, planned: Mapping[str, list[Sample]]
-) -> Mapping[CellId, list[Item]]:
-    """The cells, with one of lost items for everything that no model has begun to answer."""
-    for subject in config.subjects:
-        for seed in config.seeds:
-            for task, samples in planned.items():
-                cells.setdefault((subject.name, seed, task), [Item(sample, None, {}) for sample in samples])
-    return cells
 
 
 def _estimates(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> list[ScoreRow]:

@@ -13,9 +13,9 @@ from harness.importing.measures import IMPORTED
 from harness.judging import Panel
 from harness.records import Call, Cell, Checkpoint, Completion, Record, Sample, Verdict, VerdictOutcome
 from harness.stages.gather import Item, gather
+from harness.stages.loading import measures
 from harness.stages.plan import stored_config, trained_subjects
 from harness.stages.references import References
-from harness.stages.rescore import measures
 from harness.store import Run, latest, read
 from harness.tasks import load_spec
 
