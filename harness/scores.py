@@ -50,7 +50,8 @@ class Comparison(Record):
         low: Lower end of its interval.
         high: Upper end.
         p_value: Two-sided unless ``alternative`` says otherwise.
-        p_adjusted: The same after the correction for the table's other comparisons (Holm).
+        p_adjusted: The same after Holm's correction for the table's other comparisons (family-wise error rate).
+        q_value: The same after Benjamini and Hochberg's (false discovery rate).
         test: Name of the test.
         alternative: ``two-sided`` or ``greater``.
         n_pairs: Pairs compared.
@@ -63,6 +64,7 @@ class Comparison(Record):
     high: Finite | None = None
     p_value: Finite | None = None
     p_adjusted: Finite | None = None
+    q_value: Finite | None = None
     test: str = "none"
     alternative: Literal["two-sided", "greater"] = "two-sided"
     n_pairs: int = Field(ge=0)
@@ -204,6 +206,13 @@ class JudgeRow(Record):
     cost_usd: Finite | None = None
 
 
+class RecordsDigest(Record):
+    """What of an append-only record file the scores were made from: its first bytes and their SHA-256 (hex)."""
+
+    n_bytes: int = Field(ge=0)
+    sha256: str
+
+
 class Scores(Record):
     """Everything that reports are made from: ``scores.json``. Derived from samples, completions and verdicts."""
 
@@ -217,3 +226,4 @@ class Scores(Record):
     preparations: tuple[PreparationRow, ...] = ()
     judges: tuple[JudgeRow, ...] = ()
     notes: tuple[str, ...] = ()
+    records: dict[str, RecordsDigest] = Field(default_factory=dict)
