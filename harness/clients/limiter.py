@@ -3,8 +3,8 @@
 A server that refuses (429) shows its limit at once: no more are under way than it took. A server that queues shows it
 in its latency: twice as many under way take twice as long, and Little's law says how many would be under way if nobody
 queued. (One that refuses is not looked at for queueing: this machine's own delays would pass for it.) Between such
-signs the limit grows: threefold in a round trip at first, later by a little, and by more with each round trip that goes
-well. A refusal far below what the server has proved to take is chance, not a limit. Once a server has refused, requests
+signs the limit grows: at first it doubles whenever the server had time to refuse and did not (a refusal comes at once,
+an answer late), then threefold in a round trip, later by a little, and by more with each round trip that goes well. A refusal far below what the server has proved to take is chance, not a limit. Once a server has refused, requests
 are spread over the round trip: a limit of so many a second takes no crowds.
 
 Times are seconds of any monotonic clock, given by the caller.
@@ -20,6 +20,7 @@ _FAST, _CALM, _SLOW = 2.0, 0.3, 0.02  # growth of the limit for every reply befo
 _BACK = 0.1  # growth back to what the server has proved to take
 _CHANCE = 0.05  # a share of refusals up to which growth goes on
 _DISPROOF = 0.15  # a share of refusals from which what the server once took does not count any more
+_UNTOLD_SECONDS = 0.1  # in which a server without room would have refused
 _FEWEST = 8  # refusals or latencies that say anything
 _RISE = math.log(1.6)  # of the latency from one level to the double, from which requests queue
 _RISE_SECONDS = 0.3  # the least of it that counts: new connections and a busy machine bring about less
@@ -57,6 +58,7 @@ class Limiter:
         self._paused_until = self._steady_until = -math.inf
         self._round = self._shrunk = -math.inf  # start of this round trip, and of the last shrinking
         self._full = -math.inf  # when last another one had to wait
+        self._last_sent = -math.inf
         self._floor = 1.0
         self._n_answered = self._n_refused = 0  # in this round trip
         self._latency = 0.0  # smoothed
@@ -72,9 +74,9 @@ class Limiter:
 
     def delay(self, now: float) -> float:
         """Seconds until another request may be sent: 0 is now, infinity is not before one comes back."""
-        if self.n_under_way >= self.limit:
+        if self.n_under_way >= self.limit and (wait := self._until_doubled(now)) > 0:
             self._full = now
-            return math.inf
+            return wait
         pause = self._paused_until - now
         early = self._due - now
         return max(0.0, pause, early if early > _CROWD_SECONDS else 0.0)
@@ -82,6 +84,7 @@ class Limiter:
     def sent(self, now: float) -> Flight:
         """A request goes out; hand the flight back when it is over."""
         self.n_under_way += 1
+        self._last_sent = now
         if self._shrunk > -math.inf:
             self._due = max(self._due, now - _CROWD_SECONDS) + self._latency / (_SPREAD * self._limit)
         return Flight(now, self.n_under_way)
@@ -95,12 +98,14 @@ class Limiter:
         self._latency += (latency - self._latency) * (0.05 if self._latency else 1.0)
         if flight.started >= self._round:
             self._turn(now)
+        if flight.started < self._weighed_from:
+            return  # it queued behind what was sent before the latency set the limit
         if self._n_held is not None:
             self._hold(now)
         elif self._full >= flight.started and now >= self._steady_until:
             step = self._step if self._limit > 0.98 * self._proved else max(self._step, _BACK)
             self._limit = min(self.max_concurrency, self._limit + step)
-        if flight.started >= self._weighed_from and self._shrunk == -math.inf:
+        if self._shrunk == -math.inf:
             self._weigh(flight.level, latency, now)
 
     def refused(self, flight: Flight, now: float, pause: float = 0.0) -> None:
@@ -121,6 +126,15 @@ class Limiter:
     def lost(self, flight: Flight) -> None:
         """The request came to nothing, and that says nothing of how much the server takes."""
         self.n_under_way -= 1
+
+    def _until_doubled(self, now: float) -> float:
+        """Seconds until the server's silence doubles the limit; infinity once it has answered or refused anything."""
+        if self._proved or self._n_refused or self.limit >= self.max_concurrency:
+            return math.inf
+        wait = self._last_sent + _UNTOLD_SECONDS - now
+        if wait <= 0:
+            self._limit = min(float(self.max_concurrency), 2 * self._limit)
+        return wait
 
     def _shrink(self, flight: Flight, now: float) -> None:
         """Down to what is under way, but by no more than half for all that was sent before the last time."""

@@ -120,6 +120,18 @@ def test_without_a_limit_it_grows_to_the_most_allowed():
     assert run.n_refused == 0
 
 
+def test_a_slow_server_need_not_answer_before_it_is_sent_more():
+    limiter, now = Limiter(), 0.0
+    while now < 0.5:
+        delay = limiter.delay(now)
+        if delay == 0:
+            limiter.sent(now)
+        elif delay == math.inf:
+            break
+        now += delay
+    assert limiter.n_under_way == 512
+
+
 @pytest.mark.parametrize("capacity", [1, 4, 16, 100])
 @pytest.mark.parametrize("latency", [fixed(1.0), varied(1.0)], ids=["fixed", "varied"])
 def test_a_server_that_queues_is_found(capacity, latency):
@@ -149,7 +161,7 @@ def test_a_limit_of_so_many_a_second_is_reached():
 def test_a_refusal_with_a_pause_is_seldom_risked():
     run = Run(10_000, fixed(1.0), capacity=256, pause=1.0)
     assert run.rate_reached >= 0.9 * 256
-    assert run.n_refused <= 200
+    assert run.n_refused <= 300  # the first 256 too many all at once
 
 
 def test_it_follows_a_server_that_shrinks_and_grows():
