@@ -4,8 +4,9 @@ A server that refuses (429) shows its limit at once: no more are under way than 
 in its latency: twice as many under way take twice as long, and Little's law says how many would be under way if nobody
 queued. (One that refuses is not looked at for queueing: this machine's own delays would pass for it.) Between such
 signs the limit grows: at first it doubles whenever the server had time to refuse and did not (a refusal comes at once,
-an answer late), then threefold in a round trip, later by a little, and by more with each round trip that goes well. A refusal far below what the server has proved to take is chance, not a limit. Once a server has refused, requests
-are spread over the round trip: a limit of so many a second takes no crowds.
+an answer late), then threefold in a round trip, later by a little, and by more with each round trip that goes well. A
+refusal far below what the server has proved to take is chance, not a limit. Once a server has refused, requests are
+spread over the round trip: a limit of so many a second takes no crowds.
 
 Times are seconds of any monotonic clock, given by the caller.
 """
