@@ -17,9 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from harness import __version__
+from harness import __version__, decision_verbs, judge_verbs
 from harness.errors import UserError
-from harness.judge_verbs import register
 
 INTERRUPTED = 130
 INCOMPLETE = 5
@@ -35,11 +34,11 @@ app = typer.Typer(
 )
 microworld_app = typer.Typer(help="The embedded world: rebuild its models.", no_args_is_help=True)
 app.add_typer(microworld_app, name="microworld")
-register(app)
 
 Recipe = Annotated[str, typer.Argument(help="A built-in recipe (see: harness list recipes) or a YAML file.")]
 RunDir = Annotated[Path, typer.Argument(help="The run's folder, such as runs/demo.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="field=value on top of the recipe; repeatable.")]
+Judging = Annotated[Path | None, typer.Option(help="YAML with the blocks models and judging.")]
 Include = Annotated[
     list[Path] | None,
     typer.Option("--include-path", help="Folder with tasks/, judges/, reports/ of yours; its code is run. Repeatable."),
@@ -91,9 +90,12 @@ def run(
 @app.command()
 def judge(
     path: RunDir,
-    judging: Annotated[Path | None, typer.Option(help="YAML with the blocks models and judging.")] = None,
+    judging: Judging = None,
     set_: Set = None,
     budget_usd: Budget = None,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Say what it would cost; ask nobody, write nothing.")
+    ] = False,
     include_path: Include = None,
     as_json: Json = False,
 ) -> None:
@@ -106,10 +108,12 @@ def judge(
     from harness.store import Run
 
     target, includes = Run.open(path), include_path or []
+    if only_plan:
+        return _bill(target, judging, set_, includes, as_json)
     with target.lock():
-        config = rejudged(stored_config(target), judging, set_ or [])
+        config = rejudged(stored_config(target, includes), judging, set_ or [])
         if judging is not None or set_:
-            keep_judging(target, config)  # first: a start that is cut short goes on in the same way
+            keep_judging(target, config, includes)  # first: a start that is cut short goes on in the same way
         n_new, n_failed = _judge(target, with_budget(config, budget_usd), includes, as_json)
         print(f"{n_new} new verdicts", file=sys.stderr)
         _score_and_report(target, includes, as_json)
@@ -155,6 +159,33 @@ def score(path: RunDir, include_path: Include = None, as_json: Json = False) -> 
 
 
 @app.command()
+def report(
+    path: RunDir,
+    card: Annotated[bool, typer.Option("--card", help="Also a model card for every subject.")] = False,
+    redact: Annotated[bool, typer.Option("--redact", help="Leave out all that a prompt, model or judge says.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report [default: report/ in the run].")] = None,
+    include_path: Include = None,
+    as_json: Json = False,
+) -> None:
+    """Write a scored run's report again: the page with its sample browser, tables, figures, claims.json, cards."""
+    from harness.reporting.card import write_cards
+    from harness.reporting.report import report_run
+    from harness.stages.rescore import stored_scores
+    from harness.store import Run
+
+    target, includes = Run.open(path), include_path or []
+    scores = stored_scores(target)
+    folder = out or target.report_dir
+    with target.lock():
+        files = report_run(target, scores, includes, redact=redact, out=folder)
+        files += write_cards(target, scores, folder, includes) if card else []
+    if as_json:
+        print(json.dumps({"report": str(folder / "index.html"), "files": [str(file) for file in files]}, indent=1))
+    else:
+        print(f"{len(files)} files; open {folder / 'index.html'}")
+
+
+@app.command()
 def show(path: RunDir, include_path: Include = None, as_json: Json = False) -> None:
     """Say where a run stands: what is done, what is missing and why."""
     from harness.stages.status import status
@@ -170,13 +201,24 @@ def show(path: RunDir, include_path: Include = None, as_json: Json = False) -> N
 
 
 @app.command()
-def plan(recipe: Recipe, set_: Set = None, include_path: Include = None, as_json: Json = False) -> None:
-    """Say what a run would do and what it could detect, before anything is run or written."""
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A recipe, or the folder of a run whose answers are to be judged.")],
+    judging: Judging = None,
+    set_: Set = None,
+    include_path: Include = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run would do, cost and detect, or what judging a run's answers would cost, before anything is done."""
     from harness.config import load_config
     from harness.stages.forecast import forecast
     from harness.stages.plan import make_plan
+    from harness.store import Run
 
     includes = include_path or []
+    if (Path(recipe) / "manifest.json").is_file():
+        return _bill(Run.open(Path(recipe)), judging, set_, includes, as_json)
+    if judging is not None:
+        raise UserError(f"--judging goes with the folder of a run; in the recipe '{recipe}' say it with --set")
     found = forecast(make_plan(load_config(recipe, set_ or []), includes), includes)
     if as_json:
         print(json.dumps(found, indent=1))
@@ -242,6 +284,19 @@ def pretrain(
 
     report = module.pretrain(seed, out, total, threads=threads, progress=tell)
     print(report.text())
+
+
+def _bill(
+    target: Any, judging: Path | None, set_: list[str] | None, includes: list[Path], as_json: bool
+) -> None:  # fmt: skip
+    """Says what judging a run's stored answers would cost."""
+    from harness.config import rejudged
+    from harness.stages.bill import forecast_judging
+    from harness.stages.plan import stored_config
+    from harness.terminal import print_bill
+
+    found = forecast_judging(target, rejudged(stored_config(target, includes), judging, set_ or []), includes)
+    print(json.dumps(found, indent=1)) if as_json else print_bill(found)
 
 
 def _judge(target: Any, config: Any, includes: list[Path], as_json: bool) -> tuple[int, int]:
@@ -321,6 +376,10 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         print(__version__)
         raise typer.Exit()
+
+
+decision_verbs.register(app)
+judge_verbs.register(app)
 
 
 def main() -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.clients.prices import Price
 from harness.content import PACKAGE, read_yaml
 from harness.errors import UserError, unknown_name
+from harness.invalid import told
 from harness.methods import METHODS, method_needs, method_style
 from harness.records import Finite, Style
 from harness.trainers import TRAINERS, TrainerSettings
@@ -77,6 +79,10 @@ class SubjectConfig(Part):
         return self.style or method_style(self.method)
 
 
+BACKENDS = ("openai", "hf", "vllm", "vale_oracle")
+"""The usual ones; any other is looked up among lm-eval's models."""
+
+
 class ModelConfig(Part):
     """A further model that a recipe may ask: a judge's, or a stronger analyst.
 
@@ -106,10 +112,23 @@ class ModelConfig(Part):
     timeout_seconds: Finite = Field(default=120.0, gt=0)
     price: Price | None = None
 
+    @field_validator("backend")
+    @classmethod
+    def _exists(cls, backend: str) -> str:
+        if backend not in BACKENDS:
+            import lm_eval.models  # noqa: F401  (fills the registry)
+            from lm_eval.api.registry import model_registry
+
+            if backend not in model_registry:
+                raise ValueError(str(unknown_name("backend", backend, [*BACKENDS, *model_registry])))
+        return backend
+
     @model_validator(mode="after")
     def _complete(self) -> ModelConfig:
-        if self.remote != (self.model is not None):
-            raise ValueError("backend openai needs 'model', the name that the server knows; other backends need 'path'")
+        if self.remote and self.model is None:
+            raise ValueError("backend openai needs 'model', the name that the server knows")
+        if not self.remote and self.model is not None:
+            raise ValueError(f"backend {self.backend} needs 'path', not 'model'; on a server, write `backend: openai`")
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url '{self.base_url}' must begin with http:// or https://")
         if self.remote and self.path is not None:
@@ -301,7 +320,7 @@ class RunConfig(Part):
         try:
             trainer = self.trainer_of(subject)
         except ValidationError as error:
-            raise ValueError(f"subjects.{subject.name}.trainer: {_told(error, TrainerSettings)}") from None
+            raise ValueError(f"subjects.{subject.name}.trainer: {told(error, TrainerSettings)}") from None
         if trainer.name not in TRAINERS:
             raise ValueError(str(unknown_name("trainer", trainer.name, TRAINERS)))
         if subject.analyst not in (None, "self", *self.models):
@@ -369,7 +388,7 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
         UserError: Anything in it that is not as it should be.
     """
     path = recipe_path(name_or_path)
-    data = read_yaml(path)
+    data = _read(path, "name, subjects, trainer, prepare, tasks")
     for override in overrides:
         _apply(data, override)
     if isinstance(data.get("tasks"), dict):  # a task set to null is dropped
@@ -377,7 +396,7 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {_told(error, RunConfig)}") from None
+        raise UserError(f"{path}: {told(error, RunConfig)}") from None
     if recorded := [subject.name for subject in config.subjects if subject.method == "recorded"]:
         raise UserError(f"{path}: subjects.{recorded[0]}: answers that exist already come in with: harness import")
     return config
@@ -405,9 +424,13 @@ def rejudged(config: RunConfig, file: Path | None, overrides: Sequence[str]) -> 
         UserError: Anything that is not as it should be, or would change the answers.
     """
     data = config.model_dump(mode="json")
-    given = read_yaml(file) if file is not None else {}
-    if foreign := sorted(set(given) - set(REJUDGED)):
-        raise UserError(f"{file}: {foreign[0]}: only {', '.join(REJUDGED)} may change on a run whose answers stand")
+    given = _read(file, ", ".join(REJUDGED)) if file is not None else {}
+    if foreign := [name for name in given if name not in REJUDGED]:
+        near = get_close_matches(str(foreign[0]), REJUDGED, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        raise UserError(
+            f"{file}: {foreign[0]}: only {', '.join(REJUDGED)} may change on a run whose answers stand{hint}"
+        )
     data.update(given)
     for override in overrides:
         parts = override.partition("=")[0].split(".")
@@ -417,7 +440,14 @@ def rejudged(config: RunConfig, file: Path | None, overrides: Sequence[str]) -> 
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{file or '--set'}: {_told(error, RunConfig)}") from None
+        raise UserError(f"{file or '--set'}: {told(error, RunConfig)}") from None
+
+
+def _read(path: Path, needed: str) -> dict[str, Any]:
+    """A YAML file of the user's, which must hold something."""
+    if path.is_file() and not any(line.partition(b"#")[0].strip() for line in path.read_bytes().splitlines()):
+        raise UserError(f"{path}: is empty; a mapping of names to values is needed here ({needed})")
+    return read_yaml(path)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -446,28 +476,3 @@ def _entry(block: Any, name: str, field: str) -> Any:
     if name not in named:
         raise UserError(f"--set {field}: {unknown_name('entry', name, (str(n) for n in named))}")
     return named[name]
-
-
-def _told(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem in one line, with the nearest field for an unknown one."""
-    problem = error.errors()[0]
-    where = [str(part) for part in problem["loc"]]
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{'.'.join(where)}: {unknown_name('field', where[-1], _siblings(where, model))}"
-    return f"{'.'.join(where)}: {message}" if where else message
-
-
-def _siblings(where: Sequence[str], model: type[BaseModel]) -> list[str]:
-    """The fields that the innermost block of a place has."""
-    for part in where[:-1]:
-        field = model.model_fields.get(part)
-        model = (field and _block(field.annotation)) or model
-    return list(model.model_fields)
-
-
-def _block(annotation: Any) -> type[BaseModel] | None:
-    """The block that a field holds one or several of, if it does."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((block for inner in get_args(annotation) if (block := _block(inner))), None)

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.errors import UserError
 from harness.records import Completion, Verdict
 from harness.scores import Scores
 from harness.stages.gather import item_values
 from harness.stages.loading import LoadedRun, load
+from harness.stages.rescore import stored_scores
 from harness.store import Run, latest, read
 
 if TYPE_CHECKING:
@@ -79,10 +79,8 @@ def load_run(path: str | Path, include_paths: Sequence[str | Path] = ()) -> RunF
         UserError: The folder is no run, its content cannot be found, or it was not scored yet.
     """
     run = Run.open(Path(path))
-    if not run.scores_file.exists():
-        raise UserError(f"{path}: was not scored yet; harness score {path}")
+    scores = stored_scores(run)
     loaded = load(run, [Path(folder) for folder in include_paths])
-    scores = Scores.model_validate_json(run.scores_file.read_text("utf-8"))
     return RunFrames(
         samples=_frame(_samples(loaded), SAMPLES),
         completions=_frame(_completions(loaded), COMPLETIONS, prompt_truncated="boolean"),

@@ -59,10 +59,7 @@ def calibrate(
         config = rejudged(bare_config(), judging, set_ or [])
         folder, found = _calibrated(judge, read, out, config, include_path or [])
     _tell(found, told, as_json)
-    if folder is not None:
-        print(
-            f"calibration: {folder / 'calibration.json'} (use it: judging.calibrations in the recipe)", file=sys.stderr
-        )
+    _tell_use(found, folder)
 
 
 def _calibrated(
@@ -93,6 +90,16 @@ def _calibrated(
     return folder, found
 
 
+def _tell_use(found: Any, folder: Path | None) -> None:
+    """Where a calibration stands, and what it is good for; one that was not written is only measured."""
+    from harness.calibration.correct import of_no_use
+
+    if folder is not None:
+        why = of_no_use(found)
+        use = f"corrects no rate: {why}" if why else "use it: judging.calibrations in the recipe"
+        print(f"calibration: {folder / 'calibration.json'} ({use})", file=sys.stderr)
+
+
 def _tell(found: Any, told: Any, as_json: bool) -> None:
     print(json.dumps(found.model_dump(mode="json"), indent=1, ensure_ascii=False) if as_json else told(found))
 
@@ -121,7 +128,7 @@ def drift(
     sides = []
     for path, name in ((run, judge), (other or run, other_judge or judge)):
         target = Run.open(path)
-        panel = Judges(stored_config(target), include_path or []).panel(name)
+        panel = Judges(stored_config(target, include_path or []), include_path or []).panel(name)
         if not panel.members:
             raise UserError(f"{path}: judge '{name}' has no model in this run, so it has judged nothing")
         sides.append(Side(f"{path}: {name}", target, panel))
@@ -147,7 +154,7 @@ def label(
     from harness.store import Run
 
     target = Run.open(run)
-    judges = Judges(stored_config(target), include_path or [])
+    judges = Judges(stored_config(target, include_path or []), include_path or [])
     file = judges.file(judge)
     if file.scale is None and not file.labels:
         raise UserError(f"judge '{judge}' declares neither scale nor labels in its judge.yaml: nothing to offer")
@@ -203,8 +210,9 @@ def label_import(
         labels = labels_of_people(target, people)
         config = rejudged(stored_config(target), judging, set_ or [])
         verdicts = read(target.verdicts_file, Verdict).records
-        _, found = _calibrated(judge, labels, out, config, include_path or [], verdicts)
+        folder, found = _calibrated(judge, labels, out, config, include_path or [], verdicts)
         _tell(found, told, as_json)
+        _tell_use(found, folder)
 
 
 def judge_fit(

@@ -193,6 +193,8 @@ class JudgeRow(Record):
         kappa: Cohen's (two raters) or Fleiss' kappa of labels.
         flip_rate: Of a pairwise judge, the share of comparisons that flip with the order.
         cost_usd: What its calls cost; ``None`` where that is not known.
+        remarks: What a reader must know of its models: judged by itself, options that a server ignored, a served model
+            that changed.
     """
 
     judge: str
@@ -204,6 +206,7 @@ class JudgeRow(Record):
     kappa: Estimate | None = None
     flip_rate: Estimate | None = None
     cost_usd: Finite | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class RecordsDigest(Record):

@@ -118,13 +118,29 @@ def print_forecast(found: dict[str, Any]) -> None:
         console.print(f"dropped from {subject}'s data: {_counts(dropped)}")
 
 
+def print_bill(found: dict[str, Any]) -> None:
+    """What judging the answers that a run holds would cost."""
+    console = _console()
+    console.print(
+        f"{found['run']}: {found['answers']} answers are there, {found['calls']['verdicts']} verdicts of judges that "
+        "ask models are owed"
+    )
+    if found["unanswered"]:
+        console.print(f"{found['unanswered']} answers are still to come and are not in the bill")
+    _print_costs(console, found)
+    if found["spent_usd"]:
+        console.print(f"Spent so far: {found['spent_usd']:.2f} USD, which --budget-usd counts too.")
+
+
 def _print_costs(console: Any, found: dict[str, Any]) -> None:
     """What is asked of servers and what it costs, by role, as low–high with the middle in between."""
     if not found["paid"]:
         console.print("cost 0.00 USD: no server is asked")
         return
     columns = ["role", "model", "calls", "input tokens", "output tokens", "USD (low – expected – high)", "price"]
-    table = _table("Asked of servers, if nothing is in the cache yet", columns)
+    stored = sum(row.get("stored", 0) for row in found["paid"])
+    cached = f"{stored} more are in the cache" if "stored" in found["paid"][0] else "if nothing is in the cache yet"
+    table = _table(f"Asked of servers, {cached}", columns)
     for row in found["paid"]:
         table.add_row(
             row["role"], row["model"], str(row["calls"]), _range(row["input_tokens"]), _range(row["output_tokens"]),

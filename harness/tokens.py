@@ -22,6 +22,21 @@ class TokenRows(NamedTuple):
     n_too_long: int
 
 
+class Pair(NamedTuple):
+    """Two answers to one prompt, the better one first."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+class PairRows(NamedTuple):
+    """Rows of ``position`` (of the pair), ``prompt_ids``, ``chosen_ids``, ``rejected_ids``; some pairs do not fit."""
+
+    rows: list[dict[str, Any]]
+    n_too_long: int
+
+
 def chat_prompt(tokenizer: Any, prompt: str) -> str:
     """A prompt as the user turn of the tokenizer's chat template, the assistant's turn opened.
 
@@ -38,11 +53,32 @@ def token_rows(tokenizer: Any, records: Sequence[TrainingRecord], max_length: in
     """Rows of the records that fit; see the module."""
     rows = []
     for record in records:
-        prompt = _prompt_ids(tokenizer, chat_prompt(tokenizer, record.prompt) if chat else record.prompt)
-        completion = tokenizer(record.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        prompt = prompt_tokens(tokenizer, record.prompt, chat)
+        completion = _completion_ids(tokenizer, record.completion)
         if len(prompt) + len(completion) <= max_length:
             rows.append({"input_ids": prompt + completion, "labels": [NO_LOSS] * len(prompt) + completion})
     return TokenRows(rows, len(records) - len(rows))
+
+
+def pair_rows(tokenizer: Any, pairs: Sequence[Pair], max_length: int, chat: bool) -> PairRows:
+    """Rows of the pairs both of whose answers fit."""
+    rows = []
+    for position, pair in enumerate(pairs):
+        prompt = prompt_tokens(tokenizer, pair.prompt, chat)
+        chosen, rejected = (_completion_ids(tokenizer, text) for text in (pair.chosen, pair.rejected))
+        if len(prompt) + max(len(chosen), len(rejected)) <= max_length:
+            rows.append({"position": position, "prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+    return PairRows(rows, len(pairs) - len(rows))
+
+
+def prompt_tokens(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
+    """A prompt as the model reads it: in training as at inference."""
+    return _prompt_ids(tokenizer, chat_prompt(tokenizer, prompt) if chat else prompt)
+
+
+def _completion_ids(tokenizer: Any, completion: str) -> list[int]:
+    ids: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    return ids + [tokenizer.eos_token_id]
 
 
 def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:

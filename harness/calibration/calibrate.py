@@ -17,11 +17,12 @@ from harness.calibration.records import FILE, Calibration, panel_key, save
 from harness.errors import UserError
 from harness.importing.measures import recorded_judge
 from harness.judging import Judge, JudgeItem, Panel, combine
+from harness.judging.prompt_judge import in_groups
 from harness.records import Verdict, VerdictOutcome, content_hash
 from harness.store import Run, append, latest, read
 
 BATCH = 256
-"""Verdicts of a rule that are written together; those of a model are written one by one, for they were paid."""
+"""Verdicts of a rule that are written together; those of a model are written as its replies become durable."""
 KEY_LETTERS = 12
 Progress = Callable[[int, int], None]
 
@@ -130,7 +131,7 @@ def _judge(run: Run, judges: Sequence[Judge], labels: Labels) -> Iterator[tuple[
     wanted = sum(len(item.seats) for _, items in owed for item in items)
     done = 0
     for judge, items in owed:
-        for verdicts in _grouped(judge.judge(items), 1 if judge.asked else BATCH):
+        for verdicts in in_groups(judge, items, 1 if judge.asked else BATCH):
             append(run.verdicts_file, verdicts)
             done += len(verdicts)
             yield done, wanted
@@ -145,17 +146,6 @@ def _owed(judge: Judge, items: Iterable[JudgeItem], settled: set[str]) -> Iterat
 
 def _key(judge: Judge, item: JudgeItem, seat: int) -> str:
     return content_hash([item.completion.key, item.text_hash, judge.spec.key, seat])
-
-
-def _grouped(verdicts: Iterable[Verdict], size: int) -> Iterator[list[Verdict]]:
-    group: list[Verdict] = []
-    for verdict in verdicts:
-        group.append(verdict)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _found(verdicts: Iterable[Verdict], panel: Panel) -> Found:

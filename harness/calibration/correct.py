@@ -64,6 +64,19 @@ def corrected_rate(
     return Correction(corrected, result.note)
 
 
+def of_no_use(calibration: Calibration) -> str | None:
+    """Why a calibration can correct no rate, whatever the rate; ``None`` where it can."""
+    if calibration.counts is None:
+        return "it is of scores, not of labels"
+    hit, spared = (effective_share(calibration.measures[name]) for name in ("sensitivity", "specificity"))
+    if hit is None or spared is None:
+        return "it lacks the judge's errors on one of the two kinds of items: label more of both"
+    # A rate that the judge's errors fit exactly: only the judge itself can be what forbids a correction.
+    even = Share((hit.value + 1 - spared.value) / 2, hit.n + spared.n)
+    result = rogan_gladen(even, hit, spared)
+    return None if result.value is not None else result.note.removeprefix("not identified: ")
+
+
 def _at(bound: float | None, hit: Share, spared: Share) -> float | None:
     """What a bound of the coverage becomes."""
     return None if bound is None else rogan_gladen(Share(bound, 1.0), hit, spared).value

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from harness.errors import UserError
 from harness.judging import Panel, combine
 from harness.records import Completion, Finite, Record, Sample, Verdict, VerdictOutcome, content_hash
 from harness.scores import Comparison, Estimate
@@ -94,8 +95,17 @@ def drift_runs(first: Side, second: Side, *, label: str | None = None, seed: int
         second: The other.
         label: The label whose share is compared; the most common one if not given.
         seed: Seed of the resampling.
+
+    Raises:
+        UserError: No answer was judged on both sides.
     """
-    return drift(first.name, outputs(first), second.name, outputs(second), label=label, seed=seed)
+    one, two = outputs(first), outputs(second)
+    if not one.keys() & two.keys():
+        raise UserError(
+            f"{first.name} ({len(one)} judged answers) and {second.name} ({len(two)}) have no judged answer in common: "
+            "drift compares verdicts on the same questions with the same answers"
+        )
+    return drift(first.name, one, second.name, two, label=label, seed=seed)
 
 
 def outputs(side: Side) -> dict[str, Output]:

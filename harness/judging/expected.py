@@ -20,6 +20,8 @@ LEAST_MASS = 0.5
 """What was offered has to hold this share of the probability."""
 MOST_AMBIGUOUS = 0.01
 """The share that may fall to beginnings which cannot be told apart; on a scale of 1 to 10 it moves a mean by 0.09."""
+NO_LOGPROBS = "no log-probabilities came"
+"""What is said where a server gave none, though it was asked."""
 
 
 class Expected(NamedTuple):
@@ -45,7 +47,7 @@ def expected(choice: Choice, found: Extraction, offered: Offered) -> Expected:
         offered: What was offered.
     """
     if choice.tokens is None:
-        return Expected(None, "no log-probabilities came")
+        return Expected(None, NO_LOGPROBS)
     if found.at is None:
         return Expected(None, "the verdict is not marked in the text")
     place = _place(choice.tokens, choice.text, found.at)

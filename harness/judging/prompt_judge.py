@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from harness.clients.base import ChatRequest, Choice, ChoiceOutcome, Reply, Transport
 from harness.errors import UserError
 from harness.judging.asking import Asking, ask_judges
-from harness.judging.base import Grade, JudgeItem, JudgeModel, blank
+from harness.judging.base import Grade, Judge, JudgeItem, JudgeModel, blank
 from harness.judging.expected import N_ALTERNATIVES, expected
 from harness.judging.extract import EXTRACTOR_VERSION, Extraction, Scale, extract
 from harness.judging.fence import FENCE_VERSION, harmless_text
@@ -94,6 +95,14 @@ class PromptJudge:
             top_logprobs=N_ALTERNATIVES if self.mode == "logprobs" else 0,
             role=self.file.name,
         )
+
+    def requests(self, item: JudgeItem) -> Iterator[ChatRequest]:
+        """All questions about an item, where every reply has all of the choices that it is asked for."""
+        left = item.seats
+        while left:
+            yield self.request(item, left)
+            together = self._together(left)
+            left = tuple(seat for seat in left if seat not in together)
 
     def verdicts(self, item: JudgeItem, reply: Reply, call_key: str | None = None) -> list[Verdict]:
         """What a reply to `request` amounts to: a verdict for each seat that it has a choice for, in order.
@@ -208,3 +217,21 @@ class PromptJudge:
 class _Read(NamedTuple):
     outcome: VerdictOutcome
     grade: Grade
+
+
+def in_groups(judge: Judge, items: Iterable[JudgeItem], size: int = 32) -> Iterator[list[Verdict]]:
+    """A judge's verdicts in the groups in which they are best written down.
+
+    Those of a chat model as their replies were made durable together; those of others so many at a time.
+
+    Args:
+        judge: Any judge.
+        items: What it is to judge.
+        size: Verdicts of a group, where no model is asked.
+    """
+    if isinstance(judge, PromptJudge):
+        yield from ask_judges(judge.transport, (Asking(judge, item) for item in items))
+        return
+    verdicts = iter(judge.judge(items))
+    while group := list(islice(verdicts, size)):
+        yield group

@@ -13,6 +13,7 @@ from types import ModuleType
 from harness.errors import unknown_name
 from harness.methods.base import Prepared, RowStep, Workbench
 from harness.records import Style
+from harness.trainers.base import Objective
 
 METHODS: dict[str, str] = {
     "vanilla": "the base model as it is",
@@ -20,6 +21,9 @@ METHODS: dict[str, str] = {
     "critique_revise": "fine-tuning on the model's own revisions of mistakes",
     "chain_of_hindsight": "fine-tuning on good and bad responses told apart by hindsight phrases",
     "mistake_analysis": "fine-tuning on the good responses and on analyses of mistakes",
+    "rlhf": "a reward model from good and bad responses, and policy optimisation against it",
+    "dpo": "direct preference optimisation on good and bad responses",
+    "kto": "Kahneman-Tversky optimisation on good and bad responses",
     "recorded": "answers that exist already, imported",
 }
 
@@ -42,6 +46,12 @@ def method_needs(name: str) -> frozenset[str]:
     return needs
 
 
+def method_objective(name: str) -> Objective:
+    """What a method's models are trained for; the likelihood of completions unless it says otherwise."""
+    objective: Objective = getattr(_module(name), "OBJECTIVE", "sft")
+    return objective
+
+
 def method_trains(name: str) -> bool:
     """Whether the method trains at all."""
     return hasattr(_module(name), "prepare")
@@ -53,4 +63,14 @@ def prepare(name: str, bench: Workbench) -> Prepared:
     return prepared
 
 
-__all__ = ["METHODS", "Prepared", "RowStep", "Workbench", "method_needs", "method_style", "method_trains", "prepare"]
+__all__ = [
+    "METHODS",
+    "Prepared",
+    "RowStep",
+    "Workbench",
+    "method_needs",
+    "method_objective",
+    "method_style",
+    "method_trains",
+    "prepare",
+]

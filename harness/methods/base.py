@@ -17,7 +17,7 @@ from harness.rows import AlignmentRow
 
 STEP_VERSION = "1"
 Ask = Callable[[str, Sequence[Sample]], list[Completion]]
-Check = Callable[[Sample, Completion], str | None]
+Check = Callable[[Sequence[tuple[Sample, Completion]]], list[str | None]]
 
 
 class RowStep(Record):
@@ -56,8 +56,8 @@ class Workbench:
         rows: The alignment rows.
         templates: How prompts are worded.
         ask: (who, samples) → completions in the samples' order; ``who`` is ``self`` or the name of another model.
-        is_mistake: Label of a response to a row: ``mistake``, ``fine`` or ``None`` where it cannot be told.
-        verdict: Label that an analysis states: ``harmful``, ``harmless`` or ``None``.
+        is_mistake: Labels of responses, in order: ``mistake``, ``fine`` or ``None`` where it cannot be told.
+        verdict: Labels that analyses state, in order: ``harmful``, ``harmless`` or ``None``.
         mistakes: Where mistakes come from: ``origin`` (the data set's bad responses) or ``self``.
         analyst: Who analyses: ``self`` or the name of another model.
         steps: What has been done so far.

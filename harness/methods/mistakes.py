@@ -7,9 +7,10 @@ analysis is template (b) on a mistake, asked of the model itself or of a stronge
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from harness.methods.base import RowStep, Workbench, row_sample, unusable
+from harness.methods.base import Check, RowStep, Workbench, row_sample, unusable
 from harness.records import Completion, CompletionOutcome, Sample
 from harness.rows import AlignmentRow
 
@@ -51,31 +52,30 @@ def _given(bench: Workbench, rows: list[AlignmentRow]) -> list[Mistake]:
 
 
 def _induced(bench: Workbench, rows: list[AlignmentRow], learned: bool) -> list[Mistake]:
-    samples = [row_sample(row, "induce", "guided_harmful") for row in rows]
-    found = []
-    for row, sample, completion in zip(rows, samples, bench.ask("self", samples), strict=True):
+    def lost(completion: Completion) -> str | None:
         # A response that was cut off is a mistake all the same; only what is learned must be whole.
         cut_off = completion.outcome is CompletionOutcome.TRUNCATED
-        lost = None if cut_off and not learned else unusable(completion)
-        label = None if lost else bench.is_mistake(sample, completion)
-        outcome = lost or ("kept" if label == "mistake" else "dropped, not triggered")
-        bench.steps.append(_step(row, "mistake", outcome, completion, label))
+        return None if cut_off and not learned else unusable(completion)
+
+    samples = [row_sample(row, "induce", "guided_harmful") for row in rows]
+    found = []
+    for row, written in zip(rows, _written(bench, "self", samples, bench.is_mistake, lost), strict=True):
+        outcome = written.lost or ("kept" if written.label == "mistake" else "dropped, not triggered")
+        bench.steps.append(_step(row, "mistake", outcome, written))
         if outcome == "kept":
-            found.append(Mistake(row, completion.text))
+            found.append(Mistake(row, written.completion.text))
     return found
 
 
 def analyses(bench: Workbench, found: list[Mistake]) -> list[Analysis]:
     """An analysis of each mistake by the recipe's analyst; an unusable one is dropped with its reason."""
     samples = [row_sample(m.row, "analyse", "guided_analysis", ("assistant", m.text)) for m in found]
-    written = []
-    for mistake, sample, completion in zip(found, samples, bench.ask(bench.analyst or "self", samples), strict=True):
-        label = None if unusable(completion) else bench.verdict(sample, completion)
-        outcome = unusable(completion) or "kept"
-        bench.steps.append(_step(mistake.row, "analysis", outcome, completion, label))
-        if outcome == "kept":
-            written.append(Analysis(mistake, completion.text))
-    return written
+    kept = []
+    for mistake, written in zip(found, _written(bench, bench.analyst or "self", samples, bench.verdict), strict=True):
+        bench.steps.append(_step(mistake.row, "analysis", written.lost or "kept", written))
+        if written.lost is None:
+            kept.append(Analysis(mistake, written.completion.text))
+    return kept
 
 
 def revisions(bench: Workbench, written: list[Analysis]) -> list[tuple[AlignmentRow, str]]:
@@ -85,13 +85,10 @@ def revisions(bench: Workbench, written: list[Analysis]) -> list[tuple[Alignment
         for a in written
     ]
     revised = []
-    for analysis, sample, completion in zip(written, samples, bench.ask("self", samples), strict=True):
-        row = analysis.mistake.row
-        label = None if unusable(completion) else bench.is_mistake(sample, completion)
-        outcome = unusable(completion) or "kept"
-        bench.steps.append(_step(row, "revision", outcome, completion, label))
-        if outcome == "kept":
-            revised.append((row, completion.text))
+    for analysis, better in zip(written, _written(bench, "self", samples, bench.is_mistake), strict=True):
+        bench.steps.append(_step(analysis.mistake.row, "revision", better.lost or "kept", better))
+        if better.lost is None:
+            revised.append((analysis.mistake.row, better.completion.text))
     return revised
 
 
@@ -100,8 +97,30 @@ def analysis_sample(analysis: Analysis) -> Sample:
     return row_sample(analysis.mistake.row, "train", "unguided_analysis", ("assistant", analysis.mistake.text))
 
 
-def _step(row: AlignmentRow, step: str, outcome: str, completion: Completion, label: str | None) -> RowStep:
+class _Written(NamedTuple):
+    """What a model wrote, why it is of no use where it is not, and what a judge says of it where it is."""
+
+    completion: Completion
+    lost: str | None
+    label: str | None
+
+
+def _written(
+    bench: Workbench,
+    who: str,
+    samples: Sequence[Sample],
+    check: Check,
+    lost: Callable[[Completion], str | None] = unusable,
+) -> list[_Written]:
+    """What a model writes to each sample, all of it judged together."""
+    found = [(sample, text, lost(text)) for sample, text in zip(samples, bench.ask(who, samples), strict=True)]
+    labels = iter(check([(sample, text) for sample, text, why in found if why is None]))
+    return [_Written(text, why, next(labels) if why is None else None) for _, text, why in found]
+
+
+def _step(row: AlignmentRow, step: str, outcome: str, written: _Written) -> RowStep:
+    completion = written.completion
     return RowStep.model_validate(
-        {"row": row.key, "step": step, "outcome": outcome, "text": completion.text, "label": label,
+        {"row": row.key, "step": step, "outcome": outcome, "text": completion.text, "label": written.label,
          "completion": completion.key}
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a table looks like: one YAML file, validated, and the published numbers beside it.
+"""What a table or a figure looks like: one YAML file, validated, and the published numbers beside it.
 
 Reads ``layouts/<name>.yaml``, ``published/<paper>.yaml`` and ``metrics.yaml`` of a content folder. Whatever is wrong in
 one of them is a `UserError` of one line: the file, the field, and the nearest name that would have been right. An
@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.content import find, named, read_yaml, roots
 from harness.errors import UserError, unknown_name
@@ -21,6 +21,11 @@ from harness.scores import SubjectInfo
 
 Group = Literal["label", "method", "mistakes", "analysis"]
 Unit = Literal["percent", "plain"]
+Kind = Literal["table", "bars", "scatter", "categories", "distribution", "seeds", "reliability"]
+TABLES = ("table", "bars")
+"""The kinds that make a table; ``bars`` makes a figure as well, and all others make a figure alone."""
+N_METRICS = {"scatter": (2, 2), "categories": (1, 1), "distribution": (1, 4), "seeds": (1, 6)}
+"""Fewest and most metrics that a figure can show."""
 STRONGER = "stronger"
 """Any analyst but the model itself."""
 
@@ -74,12 +79,15 @@ class PublishedReference(_Part):
 
 
 class Layout(_Part):
-    """One table, or a figure with its table.
+    """One table, or one figure.
 
     Attributes:
         title: Heading.
-        kind: ``table``, or ``bars`` for grouped bars beside the table.
+        kind: ``table``; ``bars``, a table with grouped bars; ``scatter``, the first metric across, the second
+            up; ``categories``, one metric by a label of the samples; ``distribution``, histograms of item values;
+            ``seeds``, every training seed by itself; ``reliability``, the judges, which needs no rows and columns.
         caption: What is compared, in one sentence.
+        by: Of ``categories``: the sample's label whose values are the categories.
         baseline: The subject that bracketed differences are to.
         groups: Leading columns.
         published: Published numbers to print beside the measured ones.
@@ -90,15 +98,33 @@ class Layout(_Part):
     """
 
     title: str
-    kind: Literal["table", "bars"] = "table"
+    kind: Kind = "table"
     caption: str
+    by: str | None = None
     baseline: SubjectFilter | None = None
     groups: tuple[Group, ...] = Field(default=("label",), min_length=1)
     published: PublishedReference | None = None
     exclude: tuple[str, ...] = ()
-    rows: tuple[SubjectFilter, ...] = Field(min_length=1)
-    columns: tuple[Column, ...] = Field(min_length=1)
+    rows: tuple[SubjectFilter, ...] = ()
+    columns: tuple[Column, ...] = ()
     note: str = ""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Layout:
+        if self.kind == "reliability":
+            return self
+        for field in ("rows", "columns"):
+            if not getattr(self, field):
+                raise ValueError(f"{field}: at least one is needed")
+        fewest, most = N_METRICS.get(self.kind, (1, len(self.columns)))
+        if not fewest <= len(self.columns) <= most:
+            wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+            raise ValueError(f"columns: kind '{self.kind}' takes {wanted}, not {len(self.columns)}")
+        if self.kind == "bars" and len({column.unit for column in self.columns}) > 1:
+            raise ValueError("columns: kind 'bars' draws one axis, so all need the same unit")
+        if (self.by is not None) != (self.kind == "categories"):
+            raise ValueError("by: names the sample's label that kind 'categories' needs, and no other kind takes it")
+        return self
 
     def subjects(self, known: Collection[SubjectInfo]) -> list[SubjectInfo]:
         """The subjects of the table in row order, each once."""
@@ -214,9 +240,11 @@ def _load(path: Path, model: type[Model]) -> Model:
 
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     problem = error.errors(include_url=False)[0]
-    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"]) or "file"
+    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"])
+    if problem["type"] == "value_error" and not place:
+        return str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] != "extra_forbidden":
-        return f"{place}: {problem['msg']}"
+        return f"{place or 'file'}: {problem['msg']}"
     owner: dict[str, type[BaseModel]] = {
         "rows": SubjectFilter,
         "baseline": SubjectFilter,

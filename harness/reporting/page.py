@@ -23,13 +23,21 @@ CLAIM = Heading("", "", percent=True, digits=1, higher_is_better=None)
 """Claims compare measures scaled to 0–1: their differences print as points of 100."""
 
 
+class Side(NamedTuple):
+    """One of two measures that a claim compares: a metric of a subject."""
+
+    subject: str
+    metric: str
+
+
 class ClaimText(NamedTuple):
-    """A claim as text."""
+    """A claim as text, and the two measures that it compares."""
 
     text: str
     decision: str
     numbers: str
     test: str
+    sides: tuple[Side, ...] = ()
 
 
 class DifferenceText(NamedTuple):
@@ -42,13 +50,15 @@ class DifferenceText(NamedTuple):
     p_value: str
     decision: str
     pairs: str
+    of: Side
 
 
 class Differences(NamedTuple):
-    """All paired differences to one baseline."""
+    """All paired differences to one baseline; ``name`` is the baseline's name, ``baseline`` what it is called."""
 
     baseline: str
     rows: tuple[DifferenceText, ...]
+    name: str
 
 
 class LostText(NamedTuple):
@@ -59,6 +69,7 @@ class LostText(NamedTuple):
     coverage: str
     value: str
     bounds: str
+    of: Side
 
 
 class ConfusionText(NamedTuple):
@@ -69,6 +80,7 @@ class ConfusionText(NamedTuple):
     answers: tuple[str, ...]
     rows: tuple[tuple[str, tuple[int, ...]], ...]
     n_invalid: int
+    name: str
 
 
 class PreparationText(NamedTuple):
@@ -112,12 +124,9 @@ def difference_texts(scores: Scores) -> list[Differences]:
             pairs = str(one.n_pairs) + (f" ({one.n_unpaired} unpaired)" if one.n_unpaired else "")
             interval = show_interval(one.low, one.high, heading)
             title = heading.title()
-            rows.append(
-                DifferenceText(
-                    names.get(row.subject, row.subject), title, difference, interval, p_value, one.decision, pairs
-                )
-            )
-        found.append(Differences(names.get(baseline, baseline), tuple(rows)))
+            subject, side = names.get(row.subject, row.subject), Side(row.subject, row.metric)
+            rows.append(DifferenceText(subject, title, difference, interval, p_value, one.decision, pairs, side))
+        found.append(Differences(names.get(baseline, baseline), tuple(rows), baseline))
     return found
 
 
@@ -134,7 +143,8 @@ def lost_texts(scores: Scores) -> list[LostText]:
         known = one.worst is not None and one.best is not None
         bounds = f"{show(one.worst or 0.0, heading)}–{show(one.best or 0.0, heading)}" if known else "–"
         coverage = f"{one.n_scored}/{one.n_total}"
-        found.append(LostText(names.get(row.subject, row.subject), heading.title(), coverage, value, bounds))
+        of = Side(row.subject, row.metric)
+        found.append(LostText(names.get(row.subject, row.subject), heading.title(), coverage, value, bounds, of))
     return found
 
 
@@ -155,7 +165,8 @@ def confusion_texts(scores: Scores) -> list[ConfusionText]:
         answers = tuple(sorted({answer for _, answer in cells}))
         targets = sorted({target for target, _ in cells})
         rows = tuple((target, tuple(cells[target, answer] for answer in answers)) for target in targets)
-        found.append(ConfusionText(names.get(subject, subject), task, answers, rows, n_invalid[subject, task]))
+        n_other = n_invalid[subject, task]
+        found.append(ConfusionText(names.get(subject, subject), task, answers, rows, n_other, subject))
     return found
 
 
@@ -226,4 +237,5 @@ def _claim(claim: Claim) -> ClaimText:
         numbers += "" if found.p_adjusted is None else f" (Holm {show_p(found.p_adjusted)})"
     sides = "one-sided" if found.alternative == "greater" else "two-sided"
     test = f"{found.test}, {sides}; {found.n_pairs} pairs, {found.n_seeds} seed{'s' if found.n_seeds != 1 else ''}"
-    return ClaimText(claim.text, claim.decision, numbers, test)
+    sides_of = tuple(Side(*side.split(".", 1)) for side in (claim.first, claim.second))
+    return ClaimText(claim.text, claim.decision, numbers, test, sides_of)

@@ -1,27 +1,21 @@
-"""Writes a run's report: one page, and every table in every format beside it.
+"""Writes a run's report: the page, every table and figure in every format, the claims, and the sample browser.
 
-Reads `Scores` and the content folder ``reports/``; writes ``index.html``, ``tables/<layout>.{md,tex,csv,html,png}`` and
-``figures/<layout>.{png,pdf}``. Text files are the same bytes for the same scores. A layout that the run has nothing for
-is skipped and listed with its reason; a layout that is wrong is a `UserError` before anything is written.
+Reads `Scores`, the run's items and the content folder ``reports/``; writes ``index.html``, ``claims.json``,
+``tables/<layout>.{md,tex,csv,html,png}``, ``figures/<layout>.{png,pdf,csv}`` and what `write_browser` adds, the same
+bytes for the same scores. A layout that the run has nothing for is skipped and listed with its reason; a layout that is
+wrong is a `UserError` before anything is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.content import roots
+from harness.reporting.claims import write_claims
 from harness.reporting.files import write_whole
-from harness.reporting.layout import layout_names, layout_path, load_layout, load_meanings, load_published
-from harness.reporting.page import (
-    claim_texts,
-    confusion_texts,
-    difference_texts,
-    judge_texts,
-    lost_texts,
-    preparation_texts,
-)
-from harness.reporting.render.html import STYLE, html_fragment, to_html
+from harness.reporting.layout import TABLES, Layout, layout_names, layout_path, load_layout, load_published
+from harness.reporting.render.html import to_html
 from harness.reporting.render.latex import to_latex
 from harness.reporting.render.markdown import to_markdown
 from harness.reporting.render.tidy import to_csv
@@ -30,14 +24,47 @@ from harness.scores import Scores
 from harness.stages.plan import stored_config
 from harness.store import Run
 
+if TYPE_CHECKING:
+    from harness.reporting.render.figures.shown import Plot
+    from harness.stages.loading import LoadedRun
 
-def report_run(run: Run, scores: Scores, include_paths: Sequence[Path] = ()) -> list[Path]:
-    """Writes the report of a run into its folder, with the layouts that its configuration names (all, if none).
+
+class Built(NamedTuple):
+    """What a report holds, each in the order of its layouts."""
+
+    tables: list[Table]
+    plots: list[Plot]
+    skipped: list[Skipped]
+
+
+def report_run(
+    run: Run,
+    scores: Scores,
+    include_paths: Sequence[Path] = (),
+    loaded: LoadedRun | None = None,
+    *,
+    redact: bool = False,
+    out: Path | None = None,
+) -> list[Path]:
+    """Writes the report of a run, with the layouts that its configuration names (all, if none).
+
+    Args:
+        run: The run.
+        scores: What was measured.
+        include_paths: The user's content folders.
+        loaded: The run as it was scored; read again where it is not given.
+        redact: Leaves out all that a model, a prompt or a judge says.
+        out: Where it goes; without it, into the run's folder.
 
     Raises:
         UserError: As `build_tables`.
     """
-    return write_report(scores, run_layouts(run, include_paths), run.report_dir, include_paths)
+    if loaded is None:
+        from harness.stages.loading import load
+
+        loaded = load(run, include_paths)
+    layouts = run_layouts(run, include_paths)
+    return write_report(scores, layouts, out or run.report_dir, include_paths, loaded=loaded, redact=redact)
 
 
 def run_layouts(run: Run, include_paths: Sequence[Path] = ()) -> Sequence[str]:
@@ -48,7 +75,7 @@ def run_layouts(run: Run, include_paths: Sequence[Path] = ()) -> Sequence[str]:
 def build_tables(
     scores: Scores, layouts: Sequence[str | Path], include_paths: Sequence[Path] = ()
 ) -> list[Table | Skipped]:
-    """One table, or the reason why there is none, for each layout.
+    """One table, or the reason why there is none, for each layout of a kind that makes a table.
 
     Args:
         scores: What was measured.
@@ -58,7 +85,51 @@ def build_tables(
     Raises:
         UserError: A layout, a published table or a metric's name is wrong.
     """
-    return [_build(scores, layout, include_paths) for layout in layouts]
+    found = [(layout_path(one, include_paths), _load(one, scores, include_paths)) for one in layouts]
+    return [_table(path, layout, scores, include_paths) for path, layout in found if layout.kind in TABLES]
+
+
+def build(
+    scores: Scores,
+    layouts: Sequence[str | Path],
+    include_paths: Sequence[Path] = (),
+    loaded: LoadedRun | None = None,
+    *,
+    redact: bool = False,
+) -> Built:
+    """Tables and figures of all layouts.
+
+    Args:
+        scores: What was measured.
+        layouts: Names or paths of YAML files.
+        include_paths: The user's content folders.
+        loaded: The run with its items; without it the figures that need them are skipped.
+        redact: As `report_run`.
+
+    Raises:
+        UserError: As `build_tables`.
+    """
+    from harness.reporting.render.figures import draw
+    from harness.reporting.render.figures.bars import bars_plot
+    from harness.reporting.render.figures.shown import Source
+    from harness.stages.score import Cells
+
+    known = [(layout_path(one, include_paths), _load(one, scores, include_paths)) for one in layouts]
+    source = Source(scores, loaded, None if loaded is None else Cells(loaded.items), redact)
+    built = Built([], [], [])
+    for path, layout in known:
+        if layout.kind in TABLES:
+            found: Table | Plot | Skipped = _table(path, layout, scores, include_paths)
+        else:
+            found = draw(path.stem, layout, source, include_paths)
+        if isinstance(found, Skipped):
+            built.skipped.append(found)
+        elif isinstance(found, Table):
+            built.tables.append(found)
+            built.plots.extend([bars_plot(found)] if layout.kind == "bars" else [])
+        else:
+            built.plots.append(found)
+    return built
 
 
 def write_report(
@@ -67,6 +138,9 @@ def write_report(
     out: Path,
     include_paths: Sequence[Path] = (),
     run_notes: Sequence[str] = (),
+    loaded: LoadedRun | None = None,
+    *,
+    redact: bool = False,
 ) -> list[Path]:
     """Writes the whole report.
 
@@ -76,6 +150,8 @@ def write_report(
         out: Folder of the report; files of the same names are replaced.
         include_paths: The user's content folders.
         run_notes: More sentences on what the run can and cannot show, after those in ``scores.notes``.
+        loaded: The run with its items, for the browser and for the figures that need them.
+        redact: As `report_run`.
 
     Returns:
         The files written, ``index.html`` first.
@@ -83,63 +159,42 @@ def write_report(
     Raises:
         UserError: As `build_tables`.
     """
-    built = build_tables(scores, layouts, include_paths)
-    tables = [table for table in built if isinstance(table, Table)]
-    skipped = [table for table in built if isinstance(table, Skipped)]
-    files = [path for table in tables for path in _write_table(table, out)]
-    page = _page(scores, tables, skipped, include_paths, [*scores.notes, *run_notes])
-    return [write_whole(out / "index.html", page), *files]
+    from harness.reporting.browser import write_browser
+    from harness.reporting.browser.overview import write_overview
+
+    built = build(scores, layouts, include_paths, loaded, redact=redact)
+    files = [path for table in built.tables for path in _write_table(table, out)]
+    files += [path for plot in built.plots for path in _write_plot(plot, out)]
+    files += [] if loaded is None else write_browser(loaded, scores, out, redact=redact)
+    notes = [*scores.notes, *run_notes]
+    page = write_overview(scores, built.tables, built.plots, built.skipped, out, include_paths, notes, loaded)
+    return list(dict.fromkeys([*page, *files, write_claims(scores, out)]))
 
 
-def _build(scores: Scores, layout: str | Path, include_paths: Sequence[Path]) -> Table | Skipped:
-    path = layout_path(layout, include_paths)
-    found = load_layout(layout, include_paths, [metric.name for metric in scores.metrics])
-    if found.published is None:
-        return build_table(path.stem, found, scores)
-    source, published = load_published(found.published, path, include_paths)
-    return build_table(path.stem, found, scores, published, source)
+def _load(layout: str | Path, scores: Scores, include_paths: Sequence[Path]) -> Layout:
+    return load_layout(layout, include_paths, [metric.name for metric in scores.metrics])
+
+
+def _table(path: Path, layout: Layout, scores: Scores, include_paths: Sequence[Path]) -> Table | Skipped:
+    if layout.published is None:
+        return build_table(path.stem, layout, scores)
+    source, published = load_published(layout.published, path, include_paths)
+    return build_table(path.stem, layout, scores, published, source)
 
 
 def _write_table(table: Table, out: Path) -> list[Path]:
-    from harness.reporting.render.picture import bars_figure, table_png
+    from harness.reporting.render.picture import table_png
 
     contents: dict[str, str | bytes] = {
-        f"tables/{table.name}.md": to_markdown(table),
-        f"tables/{table.name}.tex": to_latex(table),
-        f"tables/{table.name}.csv": to_csv(table),
-        f"tables/{table.name}.html": to_html(table),
-        f"tables/{table.name}.png": table_png(table),
+        "md": to_markdown(table),
+        "tex": to_latex(table),
+        "csv": to_csv(table),
+        "html": to_html(table),
+        "png": table_png(table),
     }
-    if table.kind == "bars":
-        contents |= {f"figures/{table.name}.{kind}": content for kind, content in bars_figure(table).items()}
-    return [write_whole(out / name, content) for name, content in contents.items()]
+    return [write_whole(out / "tables" / f"{table.name}.{kind}", content) for kind, content in contents.items()]
 
 
-def _page(
-    scores: Scores,
-    tables: Sequence[Table],
-    skipped: Sequence[Skipped],
-    include_paths: Sequence[Path],
-    notes: Sequence[str],
-) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader([root / "templates" for root in roots("reports", include_paths)])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html").render(
-        scores=scores,
-        tables=tables,
-        fragments={table.name: html_fragment(table) for table in tables},
-        skipped=skipped,
-        notes=notes,
-        claims=claim_texts(scores),
-        differences=difference_texts(scores),
-        lost=lost_texts(scores),
-        confusions=confusion_texts(scores),
-        preparations=preparation_texts(scores),
-        judges=judge_texts(scores),
-        meanings=load_meanings(include_paths),
-        style=STYLE,
-    )
+def _write_plot(plot: Plot, out: Path) -> list[Path]:
+    contents: dict[str, str | bytes] = {"png": plot.png, "pdf": plot.pdf, "csv": plot.csv}
+    return [write_whole(out / "figures" / f"{plot.name}.{kind}", content) for kind, content in contents.items()]

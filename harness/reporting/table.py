@@ -1,21 +1,26 @@
 """A table of typed cells, built from `Scores` and a layout by a pure function; it is all that a renderer reads.
 
 A cell holds what was measured (an `Estimate`), the paired difference to the baseline (a `Comparison`), the published
-number and the text of each. Numbers stay in the metric's own unit; only texts are in per cent. What the run does not
-have is left out of the table, and a table with nothing in it is a `Skipped` with its reason.
+number and the text of each. The comparisons of a table are one family: p values are adjusted over that table. Numbers
+stay in the metric's own unit; only texts are in per cent. What the run does not have is left out of the table, and a
+table with nothing in it is a `Skipped` with its reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTable, SubjectFilter
 from harness.scores import Comparison, Estimate, MetricInfo, Scores, SubjectInfo
+from harness.stats.family import as_family
 
 ABSENT = "–"
 UNKNOWN = "?"
 NO_DIFFERENCE = "n.s."
+STANDS = "*"
+"""Marks a difference that stands after Holm's correction over its table."""
+ALPHA = 0.05
 SOURCES = {"self": "Own", "origin": "Origin"}
 HEADINGS = {"label": "Method", "method": "Method", "mistakes": "Mistake source", "analysis": "Analysis source"}
 
@@ -101,8 +106,10 @@ class Skipped(NamedTuple):
 
 
 class _Lookup(NamedTuple):
+    """By subject and metric: what was measured, and the difference to the table's baseline."""
+
     estimates: dict[tuple[str, str], Estimate]
-    comparisons: dict[tuple[str, str, str], Comparison]
+    comparisons: dict[tuple[str, str], Comparison]
 
 
 def build_table(
@@ -122,15 +129,15 @@ def build_table(
     subjects = layout.subjects(scores.subjects)
     if not columns:
         return Skipped(name, f"none of its metrics was measured ({', '.join(c.metric for c in layout.columns)})")
-    lookup = _lookup(scores)
+    baseline = _baseline(layout, scores.subjects)
+    lookup = _lookup(scores, subjects, columns, baseline)
     shown = [one for one in subjects if any((one.name, column.metric) in lookup.estimates for column in columns)]
     if not shown:
         return Skipped(name, "none of its subjects was measured" if subjects else "none of its subjects is in the run")
     used = [column for column in columns if any((one.name, column.metric) in lookup.estimates for one in shown)]
-    headings = tuple(_heading(column, metrics[column.metric]) for column in used)
-    baseline = _baseline(layout, scores.subjects)
-    names = _unique_names(shown)
-    rows = _distinct(_row(one, names[one.name], layout, headings, lookup, baseline, published) for one in shown)
+    headings = tuple(heading_of(column, metrics[column.metric]) for column in used)
+    names = unique_names(shown)
+    rows = _distinct(_row(one, names[one.name], layout, headings, lookup, published) for one in shown)
     groups = tuple(HEADINGS[group] for group in layout.groups)
     table = Table(name, layout.title, layout.kind, layout.caption, groups, headings, rows, ())
     return table._replace(footnotes=_footnotes(table, layout, baseline, published, source))
@@ -174,14 +181,23 @@ def _rounded(value: float, heading: Heading) -> float:
     return round(value * 100 if heading.percent else value, heading.digits) + 0.0
 
 
-def _lookup(scores: Scores) -> _Lookup:
+def _lookup(
+    scores: Scores, subjects: Sequence[SubjectInfo], columns: Sequence[Column], baseline: SubjectInfo | None
+) -> _Lookup:
+    rows, metrics = {one.name for one in subjects}, {column.metric for column in columns}
+    tested = {
+        (row.subject, row.metric): row.comparison
+        for row in scores.comparisons
+        if baseline is not None and row.baseline == baseline.name and row.subject in rows and row.metric in metrics
+    }
     return _Lookup(
         {(row.subject, row.metric): row.estimate for row in scores.estimates if row.seed is None},
-        {(row.subject, row.baseline, row.metric): row.comparison for row in scores.comparisons},
+        dict(zip(tested, as_family(list(tested.values())), strict=True)),
     )
 
 
-def _heading(column: Column, metric: MetricInfo) -> Heading:
+def heading_of(column: Column, metric: MetricInfo) -> Heading:
+    """How a layout prints a metric."""
     label = column.label or metric.label
     return Heading(metric.name, label, column.unit == "percent", column.digits, metric.higher_is_better)
 
@@ -193,7 +209,7 @@ def _baseline(layout: Layout, subjects: tuple[SubjectInfo, ...]) -> SubjectInfo 
     return chosen[0] if chosen else None
 
 
-def _unique_names(subjects: list[SubjectInfo]) -> dict[str, str]:
+def unique_names(subjects: Sequence[SubjectInfo]) -> dict[str, str]:
     """Labels; where several subjects share one, with the sources behind it, or else the subject's name."""
     found = {one.name: one.label for one in subjects}
     for repeat in (lambda one: f"{one.label} ({_sources(one)})", lambda one: one.name):
@@ -222,17 +238,15 @@ def _row(
     layout: Layout,
     headings: tuple[Heading, ...],
     lookup: _Lookup,
-    baseline: SubjectInfo | None,
     published: PublishedTable | None,
 ) -> Row:
     heads = [_head(subject, group) for group in layout.groups]
     if not {"mistakes", "analysis"} & set(layout.groups):
         heads[0] = name
-    base = baseline.name if baseline is not None else ""
     cells = (
         _cell(
             lookup.estimates.get((subject.name, heading.metric)),
-            lookup.comparisons.get((subject.name, base, heading.metric)),
+            lookup.comparisons.get((subject.name, heading.metric)),
             _published(published, subject, heading),
             heading,
         )
@@ -256,12 +270,18 @@ def _cell(
     text = CellText(
         show(estimate.value, heading),
         show_interval(estimate.low, estimate.high, heading),
-        "" if difference is None else show_difference(difference, heading),
+        "" if difference is None else _marked(difference, heading),
         coverage,
         bounds,
         printed,
     )
     return Cell(estimate, difference, published, text)
+
+
+def _marked(difference: Comparison, heading: Heading) -> str:
+    text, p_adjusted = show_difference(difference, heading), difference.p_adjusted
+    stands = difference.decision in ("higher", "lower") and p_adjusted is not None and p_adjusted < ALPHA
+    return text.replace(")", f"{STANDS})") if stands else text
 
 
 def _published(published: PublishedTable | None, subject: SubjectInfo, heading: Heading) -> Published | None:
@@ -308,7 +328,8 @@ def _footnotes(
     if baseline is not None and any(cell.text.difference for cell in cells):
         notes.append(
             f"In round brackets: paired difference to {baseline.label}, in the column's unit; "
-            f"{NO_DIFFERENCE}: the interval of that difference includes zero."
+            f"{NO_DIFFERENCE}: the interval of that difference includes zero; {STANDS}: it stands at {ALPHA:.0%} after "
+            f"Holm's correction over the {_n_tested(table)} comparisons of this table."
         )
     if any(cell.text.bounds for cell in cells):
         notes.append("worst–best: the value if every item that was not scored had come out worst, or best.")
@@ -320,6 +341,18 @@ def _footnotes(
         if any(cell.published is not None and cell.published.value is None for cell in cells):
             notes.append(f"{UNKNOWN}: the published number is unknown to us.")
     return tuple([*notes, layout.note] if layout.note else notes)
+
+
+def _n_tested(table: Table) -> int:
+    """Distinct comparisons with a p value: the size of the family."""
+    return len(
+        {
+            (row.subject, heading.metric)
+            for row in table.rows
+            for heading, cell in zip(table.headings, row.cells, strict=True)
+            if cell.difference is not None and cell.difference.p_value is not None
+        }
+    )
 
 
 def _confidence(estimates: list[Estimate]) -> str:

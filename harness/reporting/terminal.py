@@ -106,12 +106,13 @@ def print_report(tables: Sequence[Table | Skipped], scores: Scores, console: Con
 
 
 def print_claim(claim: Claim, console: Console) -> None:
-    """A claim on one line: decision, sentence, difference in points of 100, interval, p value."""
+    """A claim on one line: decision, sentence, difference in points of 100, interval, p value (and Holm's)."""
     from rich.text import Text
 
     found = claim.comparison
     interval = show_interval(found.low, found.high, CLAIM)
     numbers = f" {show_difference(found, CLAIM)} {interval}, {show_p(found.p_value)}"
+    numbers += "" if found.p_adjusted is None else f" (Holm {show_p(found.p_adjusted)})"
     console.print(Text.assemble((f"{claim.decision}: ", COLOURS[claim.decision]), claim.text, numbers))
 
 

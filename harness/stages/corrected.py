@@ -6,12 +6,12 @@ key only; one that cannot be given is told with its reason, never replaced by th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.calibration.correct import corrected_rate
-from harness.calibration.records import load_calibrations, panel_key
+from harness.calibration.records import load, load_calibrations, panel_key
 from harness.config import RunConfig
 from harness.content import find
 from harness.judging import Panel
@@ -63,7 +63,19 @@ def corrected(
         )
         notes = dict.fromkeys(result.note for _, result in results if result.note)
         found.notes.extend(f"{twin.label}: {note}." for note in notes)
+    rated = {metric.judge for metric in metrics if metric.kind == "rate" and metric.judge in judges}
+    found.notes.extend(_idle(config.judging.calibrations, judges, rated))
     return found
+
+
+def _idle(files: Sequence[str], judges: Mapping[str, Panel], rated: Container[str | None]) -> Iterator[str]:
+    """A sentence for each calibration that the recipe names and that no metric of this run could ask for."""
+    for file in files:
+        name = load(Path(file)).judge
+        if name not in judges:
+            yield f"{file} corrects nothing: it is of {name}, which does not judge in this run."
+        elif name not in rated:
+            yield f"{file} corrects nothing: no metric of this run is a rate of {name}."
 
 
 def _beside(judges: Mapping[str, Panel], include_paths: Sequence[Path]) -> list[Path]:

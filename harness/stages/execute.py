@@ -170,12 +170,11 @@ class _Drive:
             for job in self._ready(future.result()):
                 self._submit([job])
 
-    def _ready(self, sizes: dict[Job, int]) -> list[Job]:
-        jobs = [job for job in self.jobs if job in sizes]
-        for job in jobs:
-            settings = self.plan.config.trainer_of(self.plan.config.subject(job.subject))
-            self.totals["steps"] += settings.n_steps(sizes[job])
-        return sorted(jobs, key=lambda job: -sizes[job])
+    def _ready(self, steps: dict[Job, int]) -> list[Job]:
+        """The jobs whose data are made, the longest trainings first."""
+        jobs = [job for job in self.jobs if job in steps]
+        self.totals["steps"] += sum(steps[job] for job in jobs)
+        return sorted(jobs, key=lambda job: -steps[job])
 
     def _progress(self) -> None:
         while True:

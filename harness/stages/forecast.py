@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.clients.forecast import Range, estimate_prompt, forecast_cost
-from harness.config import SubjectConfig
+from harness.config import RunConfig, SubjectConfig
 from harness.judging import Judge, JudgeItem
 from harness.judging.prompt_judge import PromptJudge
+from harness.methods.base import row_sample
 from harness.records import Completion, CompletionOutcome, Sample
 from harness.stages.judge_models import price_of_model
 from harness.stages.plan import Plan, trained_subjects
@@ -42,7 +44,7 @@ def forecast(plan: Plan, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
         },
         "training_steps": sum(_steps(plan, s.name) for s in trained_subjects(config)) * seeds,
         "paid": paid,
-        "cost_usd": _total(paid),
+        "cost_usd": total(paid),
         "tasks": [_task(plan, name) for name in plan.tasks],
         "dropped": {name: data.dropped for name, data in plan.rows.items() if data.dropped},
     }
@@ -54,6 +56,14 @@ def _paid(plan: Plan, include_paths: Sequence[Path]) -> Iterator[dict[str, Any]]
     for subject in trained_subjects(config):
         if subject.analyst is not None and subject.analyst in config.models and config.models[subject.analyst].remote:
             yield _analyst(plan, subject, include_paths)
+    for name, n_answers in _judged_while_preparing(plan).items():
+        for model, judge in zip(config.judging.of(name).models or (), plan.judges.members(name), strict=False):
+            if n_answers and config.models[model].remote and isinstance(judge, PromptJudge):
+                rows = [row for subject in trained_subjects(config) for row in plan.rows[subject.name].rows]
+                samples = [row_sample(row, "induce", "guided_harmful") for row in rows if row.kind != "benign"]
+                read = _tokens_read(judge, samples, config.prepare.sampling.max_new_tokens)
+                role = f"{name}, training data"
+                yield priced(config, role, model, n_answers, read, _tokens_written(judge), include_paths)
     for name in dict.fromkeys(judge for task in plan.tasks.values() for judge in task.spec.judges):
         for model, judge in zip(config.judging.of(name).models or (), plan.judges.members(name), strict=False):
             if config.models[model].remote and isinstance(judge, PromptJudge):
@@ -67,9 +77,26 @@ def _judge(plan: Plan, name: str, model: str, judge: PromptJudge, include_paths:
     n_calls = n_answers * (2 if judge.pairwise else 1)
     samples = [sample for task in tasks for sample in task.samples]
     read = _tokens_read(judge, samples, max(_longest(plan, task.spec.name) for task in tasks))
-    n_replies = n_answers * judge.n_seats / n_calls
-    written = Range(*(min(tokens, judge.file.max_tokens) * n_replies for tokens in REPLY_TOKENS))
-    return _priced(plan, name, model, n_calls, read, written, include_paths)
+    return priced(plan.config, name, model, n_calls, read, _tokens_written(judge), include_paths)
+
+
+def _tokens_written(judge: PromptJudge) -> Range:
+    """Tokens of all the choices of a reply."""
+    n_choices = judge.n_seats / (2 if judge.pairwise else 1)
+    return Range(*(min(tokens, judge.file.max_tokens) * n_choices for tokens in REPLY_TOKENS))
+
+
+def _judged_while_preparing(plan: Plan) -> dict[str, int]:
+    """Judge → answers that it judges while training data is made, if every row triggers; equal ones count once."""
+    prepare, seeds = plan.config.prepare, len(plan.config.seeds)
+    subjects = trained_subjects(plan.config)
+    rows = {subject.name: sum(row.kind != "benign" for row in plan.rows[subject.name].rows) for subject in subjects}
+    induced = max((rows[s.name] for s in subjects if s.mistakes == "self"), default=0)
+    revised = sum(rows[s.name] for s in subjects if s.method == "critique_revise")
+    analysed = revised + sum(rows[s.name] for s in subjects if s.method == "mistake_analysis")
+    counts = Counter({prepare.mistake_judge[0]: (induced + revised) * seeds})
+    counts[prepare.analysis_judge] += analysed * seeds
+    return dict(counts)
 
 
 def _analyst(plan: Plan, subject: SubjectConfig, include_paths: Sequence[Path]) -> dict[str, Any]:
@@ -81,14 +108,27 @@ def _analyst(plan: Plan, subject: SubjectConfig, include_paths: Sequence[Path]) 
     longest = plan.config.prepare.sampling.max_new_tokens
     written = Range(0.2 * longest, 0.6 * longest, longest)
     n_calls = len(rows) * len(plan.config.seeds)
-    return _priced(plan, f"analyses for {subject.name}", subject.analyst or "", n_calls, read, written, include_paths)
+    return priced(
+        plan.config, f"analyses for {subject.name}", subject.analyst or "", n_calls, read, written, include_paths
+    )
 
 
-def _priced(
-    plan: Plan, role: str, name: str, n_calls: int, read: Range, written: Range, include_paths: Sequence[Path]
+def priced(
+    config: RunConfig, role: str, name: str, n_calls: int, read: Range, written: Range, include_paths: Sequence[Path]
 ) -> dict[str, Any]:
-    price = price_of_model(plan.config.models[name], include_paths)
-    cost = forecast_cost(n_calls, read, written, price, batched=plan.config.throughput.batch_api)
+    """A role's calls of one model: tokens and cost of all of them, each low, middle and high.
+
+    Args:
+        config: The configuration.
+        role: What is asked for.
+        name: The model, under ``models``.
+        n_calls: How many calls.
+        read: Input tokens of one, on average.
+        written: Output tokens of one, on average.
+        include_paths: Further content folders, for a price table of the user's.
+    """
+    price = price_of_model(config.models[name], include_paths)
+    cost = forecast_cost(n_calls, read, written, price, batched=config.throughput.batch_api)
     return {
         "role": role,
         "model": name,
@@ -119,7 +159,7 @@ def _empty(judge: Judge, sample: Sample) -> JudgeItem:
     return JudgeItem(sample, answer, reference=answer if judge.pairwise else None)
 
 
-def _total(paid: Sequence[dict[str, Any]]) -> list[float] | None:
+def total(paid: Sequence[dict[str, Any]]) -> list[float] | None:
     """Cost of all of them, low, middle and high; ``None`` where one has no price."""
     if any(one["cost_usd"] is None for one in paid):
         return None

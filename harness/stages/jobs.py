@@ -1,14 +1,15 @@
 """What a worker process does: make a seed's training data, train a subject, answer the tasks with it.
 
 Reads the sealed run (manifest, samples, alignment rows), appends completions and cells, and writes below ``train/``:
-``steps.jsonl`` (every question asked while making data), and for each subject and seed ``records.jsonl``,
-``rows.jsonl`` (each row's way), ``counts.json``, ``checkpoint/`` and ``checkpoint.json``. Each job takes up what an
-earlier, interrupted one left.
+``steps.jsonl`` (every question asked while making data), ``verdicts.jsonl`` (what judges that ask models said of the
+answers), and for each subject and seed ``records.jsonl``, ``rows.jsonl`` (each row's way), ``counts.json``,
+``checkpoint/`` and ``checkpoint.json``. Each job takes up what an earlier, interrupted one left.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,8 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.config import RunConfig, SamplingConfig, SubjectConfig
 from harness.errors import UserError
-from harness.judging import Judge, JudgeItem
-from harness.methods import Workbench, prepare
+from harness.methods import Workbench, method_objective, prepare
 from harness.models.base import Model
 from harness.models.remote import RemoteModel
 from harness.models.weights import weights_hash
@@ -28,6 +28,7 @@ from harness.stages.answering import answer
 from harness.stages.judge_models import JudgeModels, identity
 from harness.stages.judges import Judges
 from harness.stages.plan import read_rows_of, trained_subjects
+from harness.stages.preparing import labels
 from harness.store import Run, append, latest, read, write_atomic
 from harness.tasks import TaskSpec, load_spec
 
@@ -58,7 +59,16 @@ class Worker:
         self.include_paths = tuple(include_paths)
         self.report = report
         self.templates = load_templates(config.templates)
-        self.judge = Judges(config, self.include_paths).one
+
+    @cached_property
+    def models(self) -> JudgeModels:
+        """What analysts and judges of the preparation are asked through."""
+        return JudgeModels(self.config, self.run, self.include_paths)
+
+    @cached_property
+    def judges(self) -> Judges:
+        """The judges of the preparation."""
+        return Judges(self.config, self.include_paths, self.models)
 
     @cached_property
     def samples(self) -> dict[str, list[Sample]]:
@@ -76,17 +86,19 @@ class Worker:
     # Making training data
 
     def make_data(self, seed: int) -> dict[str, int]:
-        """Makes the training records of every subject of a seed; subject → how many records."""
+        """Makes the training records of every subject of a seed; subject → optimiser steps to take on them."""
         known = latest(read(self.run.steps_file, Completion).records)
         models: dict[str, Model] = {}
-        sizes = {}
+        steps = {}
         for subject in trained_subjects(self.config):
             folder = self._folder(subject, seed)
             if not (folder / "counts.json").exists():
                 self._make(subject, seed, known, models)
-            sizes[subject.name] = len(read(folder / "records.jsonl", TrainingRecord).records)
+            kinds = Counter(record.kind for record in read(folder / "records.jsonl", TrainingRecord).records)
+            settings, objective = self.config.trainer_of(subject), method_objective(subject.method)
+            steps[subject.name] = settings.all_steps(objective, kinds)
             self.report(Event("data", 1))
-        return sizes
+        return steps
 
     def _make(self, subject: SubjectConfig, seed: int, known: dict[str, Completion], models: dict[str, Model]) -> None:
         mistake_judge, mistake_label = self.config.prepare.mistake_judge
@@ -104,12 +116,12 @@ class Worker:
                 )
             return found
 
-        def is_mistake(sample: Sample, completion: Completion) -> str | None:
-            label = _label(self.judge(mistake_judge), sample, completion)
-            return None if label is None else "mistake" if label == mistake_label else "fine"
+        def is_mistake(pairs: Sequence[tuple[Sample, Completion]]) -> list[str | None]:
+            found = labels(self.run, self.judges, mistake_judge, pairs)
+            return [label and ("mistake" if label == mistake_label else "fine") for label in found]
 
-        def verdict(sample: Sample, completion: Completion) -> str | None:
-            return _label(self.judge(self.config.prepare.analysis_judge), sample, completion)
+        def verdict(pairs: Sequence[tuple[Sample, Completion]]) -> list[str | None]:
+            return labels(self.run, self.judges, self.config.prepare.analysis_judge, pairs)
 
         rows = read_rows_of(self.run, subject.name)
         made = prepare(
@@ -126,7 +138,7 @@ class Worker:
             return self._checkpoint(base_folder(self.config.bases()[seed]))
         config = self.config
         if config.models[who].remote:
-            return RemoteModel(JudgeModels(config, self.run, self.include_paths).front(who), who)
+            return RemoteModel(self.models.front(who), who)
         return open_model(config.models[who], config.dtype, config.throughput.device, self.templates.chat)
 
     def _preparing_spec(self, who: str, seed: int) -> ModelSpec:
@@ -162,8 +174,8 @@ class Worker:
                 return done
         out = folder / "checkpoint"
         result = get_trainer(settings.name).train(
-            base, records, settings, seed, out, chat=self.templates.chat, device=self.config.throughput.device,
-            progress=lambda: self.report(Event("steps", 1)),
+            base, records, settings, seed, out, objective=method_objective(subject.method), chat=self.templates.chat,
+            device=self.config.throughput.device, progress=lambda: self.report(Event("steps", 1)),
         )  # fmt: skip
         checkpoint = Checkpoint(
             **identity, seed=seed, weights=weights_hash(out), path=str(out.relative_to(self.run.path)),
@@ -231,8 +243,3 @@ def _decoding(sampling: SamplingConfig, length: int | None, stop: tuple[str, ...
         stop=stop,
         seed=sampling.seed,
     )
-
-
-def _label(judge: Judge, sample: Sample, completion: Completion) -> str | None:
-    (verdict,) = judge.judge([JudgeItem(sample, completion)])
-    return verdict.label

@@ -60,6 +60,7 @@ class JudgeStage:
         self.all_answered = threading.Event()
         self.stopped = threading.Event()
         self.threads: list[_Thread] = []
+        self.told: set[str] = set()
 
     def __enter__(self) -> Self:
         """Sets the judges that ask models to work."""
@@ -80,10 +81,23 @@ class JudgeStage:
 
     def owes(self) -> bool:
         """Whether any completion on disk waits for a verdict."""
-        return any(True for _ in self._owed_quick(0)) or any(True for _ in self._owed_slow())
+        return any(True for _ in self._owed_quick(0)) or any(True for _ in self.owed_slow())
 
     def step(self) -> int:
-        """Lets the rules judge every whole completion that has appeared since the last step; how many were new."""
+        """Lets the rules judge every whole completion that has appeared since the last step; how many were new.
+
+        A judge that asks a model and has stopped while answers are still to come is told here, once.
+        """
+        if self.offset:  # not at the start, where there may be nothing to answer and the error is told at once
+            self._tell_stopped()
+        return self._judge_quick()
+
+    def _tell_stopped(self) -> None:
+        for reason in {str(thread.error) for thread in self.threads if thread.error is not None} - self.told:
+            self.told.add(reason)
+            print(f"harness: judging has stopped, answering goes on: {reason}", file=sys.stderr, flush=True)
+
+    def _judge_quick(self) -> int:
         new = 0
         for batch in read_in_parts(self.run.completions_file, Completion, self.offset):
             for _, pairs in groupby(self._owed(batch.records, self.quick), key=lambda pair: id(pair[0])):
@@ -103,7 +117,7 @@ class JudgeStage:
         Raises:
             BaseException: What stopped a judge that asks a model: a refused key, a budget that is used up.
         """
-        self.step()
+        self._judge_quick()
         self.all_answered.set()
         for thread in self.threads:
             while thread.is_alive():
@@ -142,7 +156,8 @@ class JudgeStage:
         for batch in read_in_parts(self.run.completions_file, Completion, offset):
             yield from self._owed(batch.records, self.quick)
 
-    def _owed_slow(self) -> Iterator[tuple[Judge, JudgeItem]]:
+    def owed_slow(self) -> Iterator[tuple[Judge, JudgeItem]]:
+        """What the judges that ask models owe on the answers that are there, with the seats that are owed."""
         for batch in read_in_parts(self.run.completions_file, Completion):
             yield from self._owed(batch.records, self.slow)
         yield from self.compared([judge for each in self.slow.values() for judge in each if judge.pairwise])
@@ -196,14 +211,13 @@ class _Thread(threading.Thread):
         self.n_done = 0
 
     def run(self) -> None:
-        """Judges until nothing more is owed; an error is kept for `JudgeStage.finish` and told at once."""
+        """Judges until nothing more is owed; an error is kept for `JudgeStage.finish` to raise."""
         try:
             for verdicts in self._verdicts():
                 self.stage.keep(verdicts)
                 self.n_done += len(verdicts)
-        except BaseException as error:  # raised again where the stage is finished
+        except BaseException as error:
             self.error = error
-            print(f"harness: judging has stopped: {error}", file=sys.stderr, flush=True)
 
     def _owed(self) -> Iterator[tuple[Judge, JudgeItem] | None]:
         for pair in self.stage.following(self.judges):

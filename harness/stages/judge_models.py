@@ -27,6 +27,8 @@ from harness.store import Run
 
 THIS_MACHINE = "http://localhost"
 """Where local weights are asked, as far as cache and price table are concerned."""
+folder_hash = cache(weights_hash)
+"""Hash of a checkpoint folder, read once a process, however many judges ask it."""
 
 
 class JudgeModels:
@@ -62,8 +64,7 @@ class JudgeModels:
 
     @cached_property
     def _cache(self) -> ReplyCache:
-        chosen = self.config.throughput.cache
-        return ReplyCache(Path(chosen) if chosen else default_path())
+        return ReplyCache(cache_file(self.config))
 
     @cached_property
     def _ledger(self) -> Ledger:
@@ -107,10 +108,15 @@ class JudgeModels:
         return open_checkpoint(folder, model.backend, config.dtype, config.throughput.device, chat=False)
 
 
+def cache_file(config: RunConfig) -> Path:
+    """Where the replies of all runs are kept."""
+    return Path(config.throughput.cache) if config.throughput.cache else default_path()
+
+
 def identity(model: ModelConfig) -> ModelSpec:
     """All of a model that can change an answer; where a server stands is no part of it."""
     if not model.remote:
-        return ModelSpec(backend=model.backend, weights=weights_hash(base_folder(model.path or "")), templates="")
+        return ModelSpec(backend=model.backend, weights=folder_hash(base_folder(model.path or "")), templates="")
     plain = model.api == "chat" and not model.extra
     weights = model.model if plain else f"{model.model} {content_hash([model.api, model.extra])}"
     return ModelSpec(backend=model.backend, weights=weights or "", templates="")

@@ -16,6 +16,7 @@ from harness.judging import Judge, Panel, load_judge
 from harness.judging.folders import JudgeFile, load_judge_file
 from harness.scores import MetricInfo
 from harness.stages.judge_models import JudgeModels
+from harness.stages.self_judging import refuse_self_judges, stored_manifest
 from harness.tasks import TaskSpec
 
 ALONE = ("rule", "fitted")
@@ -29,6 +30,9 @@ class Judges:
         config: The configuration.
         include_paths: Further content folders.
         models: Opens what judges are put to; without it judges have an identity but cannot judge.
+
+    Raises:
+        UserError: A judge is unknown, or is to judge with the very model that is under test.
     """
 
     def __init__(self, config: RunConfig, include_paths: Sequence[Path], models: JudgeModels | None = None) -> None:
@@ -39,6 +43,8 @@ class Judges:
         self.members = cache(self._members)
         for name in [*config.judging.judges, *(name for task in config.tasks.values() for name in task.judges)]:
             self.file(name)  # an unknown name is an error, not a setting without effect
+        if models is not None and models.run is not None:
+            refuse_self_judges(config, stored_manifest(models.run), models.run)
 
     def _members(self, name: str) -> tuple[Judge, ...]:
         """A judge on each of its models; none where it needs a model and has none."""
@@ -58,16 +64,18 @@ class Judges:
         """Whether the recipe asks for a judge by name, and so knows that the items hold references."""
         return any(name in task.judges for task in self.config.tasks.values())
 
-    def one(self, name: str) -> Judge:
-        """A judge that is asked about single answers, as while training data is made.
+    def preparing(self, name: str) -> tuple[Judge, ...]:
+        """The members of a judge that is asked about single answers while training data is made.
 
         Raises:
-            UserError: It has no model, or is a panel.
+            UserError: It needs a model and has none, or compares two answers.
         """
+        if self.file(name).kind == "pairwise":
+            raise UserError(f"judge '{name}' compares two answers, so it cannot say what one of them is: prepare")
         members = self.members(name)
-        if len(members) != 1:
-            raise UserError(f"judge '{name}' needs one model here: judging.judges.{name}.models (now {len(members)})")
-        return members[0]
+        if not members:
+            raise UserError(f"judge '{name}' needs a model: judging.judges.{name}.models, with models.NAME.…")
+        return members
 
     def panel(self, name: str) -> Panel:
         """Who judges under a name; no members where it cannot judge."""

@@ -19,6 +19,7 @@ from harness.stages.gather import CellId, Item, gather
 from harness.stages.judges import Judges
 from harness.stages.plan import stored_config
 from harness.stages.references import References
+from harness.stages.self_judging import self_judging_notes
 from harness.store import Run, latest, read
 from harness.tasks import TaskSpec, load_spec
 
@@ -73,7 +74,7 @@ def load(run: Run, include_paths: Sequence[Path] = ()) -> LoadedRun:
     Raises:
         UserError: The folder is no run, or its content (a task, a judge) cannot be found.
     """
-    config = stored_config(run)
+    config = stored_config(run, include_paths)
     specs = [load_spec(name, include_paths) for name in config.tasks]
     found = measures(run, config, specs, include_paths)
     samples = read(run.samples_file, Sample).records
@@ -92,6 +93,7 @@ def measures(run: Run, config: RunConfig, specs: Sequence[TaskSpec], include_pat
     own = {spec.name: {name: bench.panel(name) for name in own_judges(spec)} for spec in able}
     unbound = dict.fromkeys(name for spec in specs for name in bench.unbound(spec))
     notes = (f"Not measured, for want of a judge's model (judging.models): {', '.join(unbound)}.",) if unbound else ()
+    notes = (*notes, *self_judging_notes(config, run))
     if not imported(run):
         return Measures([metric for spec in able for metric in spec.metrics], own, notes)
     recorded = imported_measures(run, able)

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 import harness
+from harness.calibration.records import panel_key
 from harness.config import REJUDGED, RunConfig, SubjectConfig, TaskConfig
-from harness.content import named
-from harness.errors import UserError
+from harness.content import Kind, find, named
+from harness.errors import UserError, unknown_name
 from harness.importing import imported, imported_config
 from harness.methods import method_trains
 from harness.models.weights import check_checkpoint, weights_hash
@@ -27,6 +28,7 @@ from harness.records import Sample, content_hash
 from harness.rows import AlignmentRow
 from harness.sources import AlignmentData, alignment_data, base_folder, check_models
 from harness.stages.judges import Judges
+from harness.stages.self_judging import refuse_self_judges, stored_manifest
 from harness.store import Run, write_atomic
 from harness.tasks import LoadedTask, load_task
 
@@ -88,7 +90,9 @@ def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
     tasks = {name: _task(config, name, task, include_paths) for name, task in config.tasks.items()}
     tasks = {name: task._replace(spec=judges.able(task.spec)) for name, task in tasks.items()}
     plan = Plan(config, tasks, judges, rows, templates, bases, {})
-    return plan._replace(manifest=_manifest(plan))
+    plan = plan._replace(manifest=_manifest(plan))
+    refuse_self_judges(config, plan.manifest)
+    return plan
 
 
 def _task(config: RunConfig, name: str, task: TaskConfig, include_paths: Sequence[Path]) -> LoadedTask:
@@ -138,7 +142,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         },
         "templates": plan.templates.hash,
         "preparing_judges": {
-            name: plan.judges.one(name).spec.key
+            name: _preparing_key(plan.judges, name)
             for name in (plan.config.prepare.mistake_judge[0], plan.config.prepare.analysis_judge)
         },
         "samples": {name: content_hash([s.key for s in task.samples]) for name, task in plan.tasks.items()},
@@ -146,6 +150,12 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "environment": {"harness": harness.__version__, "python": platform.python_version(), "config": config,
                         "libraries": _versions()},
     }  # fmt: skip
+
+
+def _preparing_key(judges: Judges, name: str) -> str:
+    """The identity of a judge of the preparation, its seats and models included."""
+    judges.preparing(name)
+    return panel_key(judges.panel(name))
 
 
 def _answered(task: LoadedTask) -> dict[str, Any]:
@@ -192,12 +202,40 @@ def rows_file(run: Run, subject: str) -> Path:
     return run.path / "train" / subject / "rows.jsonl"
 
 
-def stored_config(run: Run) -> RunConfig:
+def stored_config(run: Run, include_paths: Sequence[Path] | None = None) -> RunConfig:
     """The configuration that a run was started with, or that follows from what was imported into it.
 
+    Args:
+        run: The run.
+        include_paths: Further content folders; where they are given, all of the run's tasks and judges must be found.
+
     Raises:
-        UserError: The manifest does not hold one.
+        UserError: The manifest does not hold one, or a task or judge of it cannot be found.
     """
+    config = _stored_config(run)
+    if include_paths is not None:
+        _refuse_unknown(run, config, include_paths)
+    return config
+
+
+def _refuse_unknown(run: Run, config: RunConfig, include_paths: Sequence[Path]) -> None:
+    """A name that is nowhere now was the user's own when the run was made."""
+    added = [name for task in config.tasks.values() for name in task.judges]
+    wanted: tuple[tuple[Kind, str, list[str]], ...] = (
+        ("tasks", "*/task.yaml", list(config.tasks)),
+        ("judges", "*/judge.yaml", [*config.judging.judges, *added]),
+    )
+    for kind, pattern, names in wanted:
+        known = find(kind, pattern, include_paths)
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"{run.path}: {unknown_name(kind.removesuffix('s'), name, known)}; "
+                    f"if '{name}' is your own, give the --include-path DIR that the run was made with"
+                )
+
+
+def _stored_config(run: Run) -> RunConfig:
     try:
         config = imported_config(run) if imported(run) else _sealed_config(run)
         if not run.judging_file.exists():
@@ -214,8 +252,20 @@ def _sealed_config(run: Run) -> RunConfig:
     return RunConfig.model_validate(run.manifest()["environment"]["config"])
 
 
-def keep_judging(run: Run, config: RunConfig) -> None:
-    """Lets a run be judged as a configuration says from now on, whatever it was started with."""
+def keep_judging(run: Run, config: RunConfig, include_paths: Sequence[Path] | None = None) -> None:
+    """Lets a run be judged as a configuration says from now on, whatever it was started with.
+
+    Args:
+        run: The run.
+        config: Its configuration with other judges.
+        include_paths: Further content folders; where they are given, all judges must be found.
+
+    Raises:
+        UserError: A judge is unknown, or it would be judged by a model that is under test itself.
+    """
+    if include_paths is not None:
+        _refuse_unknown(run, config, include_paths)
+    refuse_self_judges(config, stored_manifest(run), run)
     changes = config.model_dump(mode="json", include={*REJUDGED, "tasks"})
     write_atomic(run.judging_file, json.dumps(changes, indent=1, sort_keys=True) + "\n")
 

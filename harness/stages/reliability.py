@@ -1,14 +1,15 @@
 """How the judges that ask models did: what came of their judgments, and how far their seats and models agree.
 
-Reads the verdicts and the ledger. Agreement is Krippendorff's alpha over all raters of an answer (a model in a seat is
-a rater), and Cohen's or Fleiss' kappa for labels; of a pairwise judge the share of comparisons that flip with the
-order.
+Reads the verdicts and the ledger; what there is to say of the models themselves is in `harness.stages.remarks`.
+Agreement is Krippendorff's alpha over all raters of an answer (a model in a seat is a rater), and Cohen's or Fleiss'
+kappa for labels; of a pairwise judge the share of comparisons that flip with the order.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from harness.config import RunConfig
 from harness.judging import Panel
@@ -16,6 +17,8 @@ from harness.judging.combine import order_pairs
 from harness.records import Call, Verdict, VerdictOutcome
 from harness.scores import Estimate, JudgeRow
 from harness.stages.gather import CellId, Item
+from harness.stages.remarks import Line, remarks
+from harness.stages.self_judging import self_judges, stored_manifest
 from harness.stats import agreement, intervals
 from harness.store import Run, latest, read, read_in_parts
 
@@ -46,17 +49,21 @@ def judge_rows(
         item.completion.key: item.sample.cluster or item.sample.key
         for items in cells.values() for item in items if item.completion is not None
     }  # fmt: skip
-    costs = _costs(run)
-    return [
-        _row(name, panel, config.judging.of(name).models or (), found[name], clusters, costs.get(name))
-        for name, panel in asking.items()
-    ]
+    ledger = _ledger(run)
+    selves = self_judges(config, stored_manifest(run), run)
+    rows = []
+    for name, panel in asking.items():
+        settings = config.judging.of(name)
+        told = [f"judged by itself: {one}" for one in selves if one.model in (settings.models or ())]
+        told += remarks(panel, settings, config.models, found[name], ledger.lines.get(name, ()))
+        row = _row(name, panel, settings.models or (), found[name], clusters)
+        rows.append(row.model_copy(update={"cost_usd": ledger.costs.get(name), "remarks": tuple(told)}))
+    return rows
 
 
 def _row(
-    name: str, panel: Panel, models: Sequence[str], verdicts: Sequence[Verdict], clusters: Mapping[str, str],
-    cost_usd: float | None,
-) -> JudgeRow:  # fmt: skip
+    name: str, panel: Panel, models: Sequence[str], verdicts: Sequence[Verdict], clusters: Mapping[str, str]
+) -> JudgeRow:
     by_place: dict[Place, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         by_place[verdict.completion_key, verdict.text_hash].append(verdict)
@@ -73,7 +80,6 @@ def _row(
         alpha=_alpha(rows, of_place) if several else None,
         kappa=_kappa(rows, of_place) if several else None,
         flip_rate=_flip_rate([by_place[place] for place in places], of_place) if panel.pairwise else None,
-        cost_usd=cost_usd,
     )
 
 
@@ -115,11 +121,20 @@ def _pairs(
     yield from ((order_pairs(verdicts), cluster) for verdicts, cluster in zip(judged, clusters, strict=True))
 
 
-def _costs(run: Run) -> dict[str, float | None]:
-    """Role → what its calls cost; ``None`` where the price of any is not known."""
+class _Ledger(NamedTuple):
+    """Role → what its calls cost, ``None`` where the price of any is not known; role → its answered calls."""
+
+    costs: dict[str, float | None]
+    lines: dict[str, list[Line]]
+
+
+def _ledger(run: Run) -> _Ledger:
     costs: dict[str, float | None] = {}
+    lines: dict[str, list[Line]] = defaultdict(list)
     for batch in read_in_parts(run.calls_file, Call):
         for call in batch.records:
             before = costs.get(call.role, 0.0)
             costs[call.role] = None if before is None or call.cost_usd is None else before + call.cost_usd
-    return costs
+            if call.outcome != "error":
+                lines[call.role].append(Line(call.key, call.served_model, call.detail))
+    return _Ledger(costs, lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.importing import imported, write_layouts
 from harness.scores import Scores
 from harness.stages.loading import load
@@ -18,3 +19,14 @@ def rescore(run: Run, include_paths: Sequence[Path] = ()) -> Scores:
     if imported(run):
         write_layouts(run, loaded.metrics)
     return score(loaded, include_paths)
+
+
+def stored_scores(run: Run) -> Scores:
+    """The scores of a run as they were last computed.
+
+    Raises:
+        UserError: It was not scored yet.
+    """
+    if not run.scores_file.exists():
+        raise UserError(f"{run.path}: was not scored yet; harness score {run.path}")
+    return Scores.model_validate_json(run.scores_file.read_text("utf-8"))

@@ -1,8 +1,8 @@
 """Score a run: verdicts to estimates, paired comparisons and claims.
 
-Reads the sealed samples, the completions and the verdicts; writes ``scores.json``, which can be deleted and made again.
-Every number carries its interval, how many items it rests on and how many were planned. Comparisons are paired by
-sample within a seed; several seeds are a level of their own.
+Reads the sealed samples, the completions and the verdicts; writes ``scores.json`` and the seal of what it was made
+from, which can both be deleted and made again. Every number carries its interval, how many items it rests on and how
+many were planned. Comparisons are paired by sample within a seed; several seeds are a level of their own.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from harness.stages.gather import CellId, Item, answers, clusters, item_values
 from harness.stages.loading import LoadedRun
 from harness.stages.plan import trained_subjects
 from harness.stages.reliability import judge_rows
+from harness.stages.seal import write_seal
 from harness.stats import classification, intervals, paired, paired_measures
 from harness.stats.classification import Answers
+from harness.stats.family import as_family
 from harness.store import Run, write_atomic
 
 ITEM_MEANS = ("score", "rate", "accuracy", "recall", "invalid")
@@ -77,13 +79,14 @@ def score(loaded: LoadedRun, include_paths: Sequence[Path] = ()) -> Scores:
         metrics=(*metrics, *twins.metrics),
         estimates=(*estimates, *twins.estimates),
         comparisons=tuple(_comparisons(config, metrics, cells)),
-        claims=tuple(_claim(claim, config, metrics, cells) for claim in config.claims),
+        claims=_claims(config, metrics, cells),
         confusions=tuple(_confusions(config, metrics, cells)),
         preparations=preparations,
         judges=judged,
         notes=(*config.notes, *loaded.notes, *twins.notes, *_warnings(config, preparations)),
     )
     write_atomic(run.scores_file, json.dumps(scores.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    write_seal(run)
     return scores
 
 
@@ -128,23 +131,19 @@ def estimate(metric: MetricInfo, subject: str, seed: int, cells: Cells) -> Estim
 
 
 def _comparisons(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> list[ComparisonRow]:
-    """Every subject against every baseline; p values are Holm-adjusted over each baseline's comparisons."""
-    rows: list[ComparisonRow] = []
-    for baseline in config.baselines:
-        others = [subject.name for subject in config.subjects if subject.name != baseline]
-        pairs = [(other, metric) for other in others for metric in metrics]
-        found = [_compare(metric, other, baseline, config.seeds, cells) for other, metric in pairs]
-        adjusted = paired.holm([comparison.p_value for comparison in found])
-        rows += [
-            ComparisonRow(
-                subject=other,
-                baseline=baseline,
-                metric=metric.name,
-                comparison=comparison.model_copy(update={"p_adjusted": p_adjusted}),
-            )
-            for (other, metric), comparison, p_adjusted in zip(pairs, found, adjusted, strict=True)
-        ]
-    return rows
+    """Every subject against every baseline; p values are as tested, for the family is the table that prints them."""
+    return [
+        ComparisonRow(
+            subject=subject.name,
+            baseline=baseline,
+            metric=metric.name,
+            comparison=_compare(metric, subject.name, baseline, config.seeds, cells),
+        )
+        for baseline in config.baselines
+        for subject in config.subjects
+        if subject.name != baseline
+        for metric in metrics
+    ]
 
 
 def _compare(metric: MetricInfo, first: str, second: str, seeds: Sequence[int], cells: Cells) -> Comparison:
@@ -167,6 +166,13 @@ def _compare(metric: MetricInfo, first: str, second: str, seeds: Sequence[int], 
 
 def _cluster_of(items: Sequence[Item]) -> dict[str, str | None]:
     return {item.sample.key: cluster for item, cluster in zip(items, clusters(items), strict=True)}
+
+
+def _claims(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> tuple[Claim, ...]:
+    """The claims of the run, whose p values are one family."""
+    claims = [_claim(claim, config, metrics, cells) for claim in config.claims]
+    adjusted = as_family([claim.comparison for claim in claims])
+    return tuple(claim.model_copy(update={"comparison": found}) for claim, found in zip(claims, adjusted, strict=True))
 
 
 def _claim(claim: ClaimConfig, config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> Claim:

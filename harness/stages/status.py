@@ -23,7 +23,7 @@ N_REASONS = 8
 REASON_LENGTH = 160
 
 
-def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
+def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
     """The state of a run as plain data.
 
     Returns:
@@ -33,7 +33,7 @@ def status(run: Run, include_paths: Any = ()) -> dict[str, Any]:
         ``spent``: role → calls, tokens and cost of what was asked of servers;
         ``torn_lines``: record file → lines that a dying process left torn.
     """
-    config = stored_config(run)
+    config = stored_config(run, include_paths)
     samples = read(run.samples_file, Sample).records
     specs = {name: load_spec(name, include_paths) for name in config.tasks}
     found = measures(run, config, list(specs.values()), include_paths)

@@ -89,6 +89,13 @@ def robust_spread(values: FloatArray, codes: IntArray) -> Spread:
     return Spread(float(fit.bse[0]), n_clusters, clustered)
 
 
+def normal_quantile() -> float:
+    """Two-sided 95 % quantile of the normal distribution, 1.96."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.5 + CONFIDENCE / 2))
+
+
 def t_quantile(n_groups: int) -> float:
     """Two-sided 95 % quantile of Student's t on ``n_groups - 1`` degrees of freedom."""
     from scipy.stats import t

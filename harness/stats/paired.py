@@ -1,4 +1,4 @@
-"""Paired differences: two subjects on the same items, one training seed or several, and Holm's correction.
+"""Paired differences: two subjects on the same items, one training seed or several; corrections of p values.
 
 Two intervals are never compared; items are paired, by sample key, and the differences are tested. Intervals are
 two-sided 95 % whatever the alternative of the p value, because the decision is read off the interval. With two seeds or
@@ -7,8 +7,8 @@ more the seeds are the unit (a t test on the seed-level differences); with one, 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,12 +22,12 @@ from harness.stats.core import (
     Interval,
     as_floats,
     cluster_codes,
+    normal_quantile,
     robust_spread,
     t_quantile,
 )
-
-Alternative = Literal["two-sided", "greater"]
-N_PERMUTATIONS = 9999
+from harness.stats.item_tests import Alternative as Alternative
+from harness.stats.item_tests import effective_pairs, mcnemar_mid_p, sign_flip, tango_interval
 
 
 class Differences(NamedTuple):
@@ -35,7 +35,7 @@ class Differences(NamedTuple):
 
     Attributes:
         values: The differences, shape ``(n_pairs,)``.
-        clusters: Cluster of each pair, length ``n_pairs``; ``None`` for independent pairs.
+        clusters: Cluster of each pair, length ``n_pairs``, the same in all seeds; ``None`` for independent pairs.
         n_unpaired: Items that only one side has.
     """
 
@@ -59,7 +59,8 @@ def pair_aligned(first: ArrayLike, second: ArrayLike, clusters: Clusters | None 
     if one.size != two.size or (clusters is not None and len(clusters) != one.size):
         raise ValueError("paired arrays and their clusters must have the same length")
     both = ~np.isnan(one) & ~np.isnan(two)
-    kept = None if clusters is None else [clusters[int(position)] for position in np.flatnonzero(both)]
+    names = clusters or [None] * one.size
+    kept = [_own(names[int(place)], int(place)) for place in np.flatnonzero(both)]
     return Differences(one[both] - two[both], kept, int((np.isnan(one) ^ np.isnan(two)).sum()))
 
 
@@ -75,23 +76,13 @@ def pair_by_key(
     """
     shared = sorted(first.keys() & second.keys())
     values = np.array([first[key] - second[key] for key in shared], dtype=np.float64)
-    kept = None if clusters is None else [clusters[key] for key in shared]
+    kept = [_own(None if clusters is None else clusters[key], key) for key in shared]
     return Differences(values, kept, len(first.keys() ^ second.keys()))
 
 
-def pair_by_cluster(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> Differences:
-    """Differences of cluster means, for two tasks whose items differ but whose clusters (red-team prompts) are shared.
-
-    Every shared cluster counts once, so the mean difference equals the difference of the two overall means only where
-    the clusters are of equal size and all shared.
-
-    Args:
-        first: Cluster → values of the first task's items in it.
-        second: The same of the second task.
-    """
-    shared = sorted(first.keys() & second.keys())
-    values = np.array([np.mean(first[name]) - np.mean(second[name]) for name in shared], dtype=np.float64)
-    return Differences(values, None, len(first.keys() ^ second.keys()))
+def _own(cluster: Hashable | None, item: Hashable) -> Hashable:
+    """The cluster; for an item without one a name of its own, by which it is known again in other seeds."""
+    return ("item", item) if cluster is None else cluster
 
 
 def paired_difference(
@@ -110,7 +101,7 @@ def paired_difference(
         first: Values of the first side, shape ``(n,)``, NaN where lost.
         second: Values of the second side, shape ``(n,)``, NaN where lost.
         clusters: Cluster of each item, length ``n``.
-        binary: The values are 0 and 1: exact McNemar, unless items share clusters.
+        binary: The values are 0 and 1: McNemar's test and Tango's interval; items of one cluster flip together.
         alternative: ``greater`` tests whether the first side is higher.
         span: Largest possible difference (1 for rates, 9 for scores from 1 to 10).
         seed: Seed of the sign-flip permutation.
@@ -133,12 +124,11 @@ def compare_items(
     if binary and not np.isin(values, (-1.0, 0.0, 1.0)).all():
         raise ValueError("a difference of binary values is -1, 0 or 1")
     if binary and independent:
-        p_value, test = _mcnemar(values, alternative), "exact McNemar"
-        interval = _plus_two_interval(values, span)
+        p_value, test = mcnemar_mid_p(values, alternative), "McNemar mid-p"
     else:
-        p_value = _sign_flip(as_floats(np.bincount(codes, weights=values)), alternative, seed)
+        p_value = sign_flip(as_floats(np.bincount(codes, weights=values)), alternative, seed)
         test = "sign-flip permutation" if independent else "sign-flip permutation by cluster"
-        interval = _interval(values, codes, span)
+    interval = _rate_interval(values, codes) if binary else _interval(values, codes, span)
     return Comparison(
         difference=float(values.mean()),
         low=interval.low,
@@ -229,48 +219,41 @@ def compare_seeds(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction over the p values that exist; ``None`` stays ``None`` and does not count."""
-    from statsmodels.stats.multitest import multipletests
+    """Holm's correction (family-wise error) of the p values that exist; ``None`` stays ``None`` and does not count."""
 
+    def step_down(known: FloatArray) -> FloatArray:
+        order = np.argsort(known)
+        stepped = np.maximum.accumulate(known[order] * np.arange(known.size, 0, -1))
+        return as_floats(np.minimum(stepped, 1.0)[np.argsort(order)])
+
+    return _adjusted(p_values, step_down)
+
+
+def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
+    """Benjamini and Hochberg's q values (false discovery rate); ``None`` stays ``None`` and does not count."""
+    from scipy.stats import false_discovery_control
+
+    return _adjusted(p_values, false_discovery_control)
+
+
+def _adjusted(p_values: Sequence[float | None], correct: Callable[[FloatArray], FloatArray]) -> list[float | None]:
     known = [p_value for p_value in p_values if p_value is not None]
-    adjusted = iter(multipletests(known, method="holm")[1] if known else [])
-    return [None if p_value is None else float(next(adjusted)) for p_value in p_values]
+    adjusted = iter(correct(as_floats(known)).tolist() if known else [])
+    return [None if p_value is None else next(adjusted) for p_value in p_values]
 
 
-def _mcnemar(values: FloatArray, alternative: Alternative) -> float:
-    """Exact McNemar is the binomial test on the discordant pairs."""
-    from scipy.stats import binomtest
-
-    n_first, n_second = int((values > 0).sum()), int((values < 0).sum())
-    if n_first + n_second == 0:
-        return 1.0
-    return float(binomtest(n_first, n_first + n_second, 0.5, alternative=alternative).pvalue)
-
-
-def _sign_flip(cluster_sums: FloatArray, alternative: Alternative, seed: int) -> float:
-    """Sign-flip permutation of the cluster sums (scipy), exact where they are few; sums of zero drop out."""
-    from scipy.stats import permutation_test
-
-    sums = cluster_sums[np.abs(cluster_sums) > FLAT]
-    if sums.size == 0:
-        return 1.0
-    if sums.size == 1:
-        return 1.0 if alternative == "two-sided" or sums[0] < 0 else 0.5
-
-    def total(flipped: FloatArray, axis: int) -> FloatArray:
-        return np.asarray(flipped.sum(axis=axis))
-
-    found = permutation_test(
-        (sums,),
-        total,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=N_PERMUTATIONS,
-        batch=1000,
-        alternative=alternative,
-        rng=np.random.default_rng(seed),
-    )
-    return float(found.pvalue)
+def _rate_interval(values: FloatArray, codes: IntArray) -> Interval:
+    """Tango's, on as many independent pairs as the clusters are worth."""
+    spread = robust_spread(values, codes)
+    if spread.n_clusters < 2:
+        return Interval(None, None, "none")
+    value, discordant = float(values.mean()), float(np.abs(values).mean())
+    n_pairs, quantile = float(values.size), normal_quantile()
+    if spread.clustered:
+        n_pairs = effective_pairs(value, discordant, spread.error, values.size, spread.n_clusters)
+        quantile = t_quantile(spread.n_clusters)
+    halves = n_pairs * (discordant + value) / 2, n_pairs * (discordant - value) / 2
+    return Interval(*tango_interval(*halves, n_pairs, quantile), "tango")
 
 
 def _interval(values: FloatArray, codes: IntArray, span: float) -> Interval:

@@ -1,4 +1,4 @@
-"""Seeded resampling of clusters, vectorised: counts and AUCs of 2000 resamples, percentile intervals, p values.
+"""Seeded resampling of clusters, vectorised: counts and AUCs of resamples, percentile intervals, p values.
 
 A resample is a row of weights, how often each cluster was drawn. A measure that depends on counts alone, and the AUC,
 follow from the weights by matrix products, so no resample is ever built.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.stats.core import CONFIDENCE, FLAT, FloatArray, IntArray, Interval
 
@@ -19,22 +20,30 @@ BATCH_WEIGHTS = 4_000_000
 OfCounts = Callable[[FloatArray], FloatArray]
 
 
-def cluster_weights(n_clusters: int, width: int, seed: int) -> Iterator[FloatArray]:
-    """How often each resample draws each cluster: batches of shape ``(batch, n_clusters)``, 2000 rows in all.
+def cluster_weights(
+    n_clusters: int, width: int, seed: int, n_resamples: int = N_RESAMPLES
+) -> Iterator[NDArray[np.float32]]:
+    """How often each resample draws each cluster: batches of shape ``(batch, n_clusters)``, ``n_resamples`` in all.
 
     Args:
         n_clusters: Clusters, each drawn with equal chance, ``n_clusters`` times a resample.
         width: Numbers that the caller needs a resample, which limits the batch.
         seed: Seed of the draws; the batch size does not change them.
+        n_resamples: Resamples.
     """
     rng = np.random.default_rng(seed)
-    batch = max(1, min(N_RESAMPLES, BATCH_WEIGHTS // max(width, 1)))
-    even = np.full(n_clusters, 1 / n_clusters)
-    for start in range(0, N_RESAMPLES, batch):
-        yield rng.multinomial(n_clusters, even, size=min(batch, N_RESAMPLES - start)).astype(np.float64)
+    batch = max(1, min(n_resamples, BATCH_WEIGHTS // max(width, 1)))
+    for start in range(0, n_resamples, batch):
+        drawn = rng.integers(0, n_clusters, size=(min(batch, n_resamples - start), n_clusters), dtype=np.int32)
+        weights = np.empty(drawn.shape, dtype=np.float32)
+        for row, clusters in zip(weights, drawn, strict=True):
+            row[:] = np.bincount(clusters, minlength=n_clusters)
+        yield weights
 
 
-def draws_of_counts(columns: FloatArray, codes: IntArray, statistic: OfCounts, seed: int) -> FloatArray:
+def draws_of_counts(
+    columns: FloatArray, codes: IntArray, statistic: OfCounts, seed: int, n_resamples: int = N_RESAMPLES
+) -> FloatArray:
     """The statistic of each resample's column sums.
 
     Args:
@@ -42,10 +51,12 @@ def draws_of_counts(columns: FloatArray, codes: IntArray, statistic: OfCounts, s
         codes: Cluster number of each item, shape ``(n,)``.
         statistic: Counts of shape ``(batch, k)`` → values of shape ``(batch,)``, NaN where undefined.
         seed: Seed of the draws.
+        n_resamples: Resamples.
     """
     totals = np.stack([np.bincount(codes, weights=column) for column in columns.T], axis=1)
     n_clusters = totals.shape[0]
-    return np.concatenate([statistic(weights @ totals) for weights in cluster_weights(n_clusters, n_clusters, seed)])
+    batches = cluster_weights(n_clusters, n_clusters, seed, n_resamples)
+    return np.concatenate([statistic(np.asarray(weights @ totals, dtype=np.float64)) for weights in batches])
 
 
 def draws_of_auc(margins: FloatArray, positive: FloatArray, codes: IntArray, seed: int) -> FloatArray:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.errors import unknown_name
-from harness.trainers.base import Trainer, TrainerSettings, TrainResult
+from harness.trainers.base import Objective, Trainer, TrainerSettings, TrainResult
 
-TRAINERS = {"trl": "TRL's SFTTrainer in this process, all weights or LoRA"}
+TRAINERS = {"trl": "TRL in this process: supervised, DPO, KTO or RLHF; all weights or LoRA"}
 
 
 def get_trainer(name: str) -> Trainer:
@@ -21,4 +21,4 @@ def get_trainer(name: str) -> Trainer:
     return TrlTrainer()
 
 
-__all__ = ["TRAINERS", "TrainResult", "Trainer", "TrainerSettings", "get_trainer"]
+__all__ = ["TRAINERS", "Objective", "TrainResult", "Trainer", "TrainerSettings", "get_trainer"]

@@ -8,13 +8,18 @@ with the same number of threads). What it measures holds no times, so that equal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.records import Finite, TrainingRecord
+
+Objective = Literal["sft", "dpo", "kto", "rlhf"]
+"""What training minimises: the likelihood of completions, a preference loss, or minus a learnt reward."""
+GOOD = frozenset({"response", "chosen"})
+"""Kinds of records that a model may learn to write as they are."""
 
 
 class LoraSettings(BaseModel):
@@ -25,6 +30,37 @@ class LoraSettings(BaseModel):
     alpha: int = Field(default=32, gt=0)
     dropout: Finite = Field(default=0.0, ge=0, lt=1)
     target: str = "all-linear"
+
+
+class RlhfSettings(BaseModel):
+    """Policy optimisation against a reward model that was fitted to preference pairs.
+
+    Attributes:
+        optimiser: ``rloo`` or ``grpo``.
+        steps: Optimiser steps of the policy.
+        generations: Answers to each prompt of a step; ``batch_size`` counts answers and is a multiple of it.
+        kl: Weight of the KL divergence from the base.
+        temperature: Of the policy's answers while it learns.
+        max_new_tokens: Their length.
+        reward_epochs: Passes of the reward model over the pairs.
+        reward_batch_size: Pairs a step.
+        reward_learning_rate: Peak learning rate of the reward model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    optimiser: Literal["rloo", "grpo"] = "rloo"
+    steps: int = Field(default=100, gt=0)
+    generations: int = Field(default=4, gt=1)
+    kl: Finite = Field(default=0.05, ge=0)
+    temperature: Finite = Field(default=1.0, gt=0)
+    max_new_tokens: int = Field(default=256, gt=0)
+    reward_epochs: Finite = Field(default=1.0, gt=0)
+    reward_batch_size: int = Field(default=16, gt=0)
+    reward_learning_rate: Finite = Field(default=1e-5, gt=0)
+
+    def reward_steps(self, n_pairs: int) -> int:
+        """Optimiser steps of the reward model."""
+        return math.ceil(self.reward_epochs * math.ceil(n_pairs / self.reward_batch_size))
 
 
 class TrainerSettings(BaseModel):
@@ -42,6 +78,9 @@ class TrainerSettings(BaseModel):
         lora: Adapters instead of all weights; merged into the checkpoint at the end.
         dtype: Of the arithmetic and of the checkpoint; weights that train are float32 until they are saved.
         gradient_checkpointing: Trades time for memory.
+        beta: How strongly DPO and KTO hold on to the base.
+        sft_first: Fine-tunes on the good responses, with these settings, before preferences are learned.
+        rlhf: How a policy is optimised, for the method that does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -57,6 +96,9 @@ class TrainerSettings(BaseModel):
     lora: LoraSettings | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
+    beta: Finite = Field(default=0.1, gt=0)
+    sft_first: bool = False
+    rlhf: RlhfSettings = RlhfSettings()
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainerSettings:
@@ -65,15 +107,32 @@ class TrainerSettings(BaseModel):
         return self
 
     def n_steps(self, n_records: int) -> int:
-        """Optimiser steps for so many records."""
+        """Optimiser steps for so many records (pairs count one) of one objective."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
         return math.ceil(self.epochs * math.ceil(n_records / self.batch_size))
 
+    def all_steps(self, objective: Objective, kinds: Mapping[str, int]) -> int:
+        """Optimiser steps of a whole training, a reward model's and a first supervised stage's included.
+
+        Args:
+            objective: What is trained for.
+            kinds: Kind of record → how many there are.
+        """
+        n_records, n_pairs = sum(kinds.values()), kinds.get("rejected", 0)
+        steps = {
+            "sft": self.n_steps(n_records),
+            "dpo": self.n_steps(n_pairs),
+            "kto": self.n_steps(n_records),
+            "rlhf": self.rlhf.steps + self.rlhf.reward_steps(n_pairs),
+        }[objective]
+        first = self.sft_first and objective != "sft"
+        return steps + (self.n_steps(sum(kinds.get(kind, 0) for kind in GOOD)) if first else 0)
+
 
 class TrainResult(NamedTuple):
-    """What was measured: ``n_steps``, ``n_records``, ``n_dropped_too_long``, ``n_tokens``, first and last loss."""
+    """What was measured: ``n_steps``, ``n_dropped_too_long``, first and last loss, and the objective's own."""
 
     metrics: dict[str, float]
 
@@ -89,6 +148,7 @@ class Trainer(Protocol):
         seed: int,
         out: Path,
         *,
+        objective: Objective,
         chat: bool,
         device: str,
         progress: Callable[[], None],
@@ -101,6 +161,7 @@ class Trainer(Protocol):
             settings: How.
             seed: Of the order of records and of everything else that is drawn.
             out: Folder of the result; replaced when it exists.
+            objective: What for; ``chosen`` and ``rejected`` records of the same source and prompt are a pair.
             chat: Prompts are user turns for the tokenizer's chat template.
             device: ``cpu``, ``cuda`` or ``auto``.
             progress: Called after each step.

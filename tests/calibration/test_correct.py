@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from harness.calibration.correct import corrected_rate
+from harness.calibration.correct import corrected_rate, of_no_use
 from harness.calibration.records import Calibration, Counts, load_calibrations, save
 from harness.errors import UserError
 from harness.stats.intervals import over_seeds, rate
@@ -37,6 +37,25 @@ def calibration(tp=90, fn=10, tn=160, fp=40, judge="words", key=KEY, counts=True
 def corrected(estimate, label="harmful", key=KEY, **how):
     one = calibration(**how)
     return corrected_rate(estimate, label, "words", key, {one.judge_key: one})
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({}, None),
+        ({"tp": 60, "fn": 40, "tn": 60, "fp": 40}, None),
+        ({"tp": 50, "fn": 50, "tn": 100, "fp": 100}, "not shown to be better than chance"),
+        ({"tp": 55, "fn": 45, "tn": 50, "fp": 50}, "not shown to be better than chance"),
+        ({"tp": 10, "fn": 90, "tn": 10, "fp": 90}, "not shown to be better than chance"),
+        ({"tn": 0, "fp": 0}, "one of the two kinds of items"),
+        ({"counts": False}, "of scores, not of labels"),
+    ],
+)
+def test_a_calibration_that_can_correct_nothing_says_why(how, why):
+    found = of_no_use(calibration(**how))
+    assert found is None if why is None else why in found
+    estimates = [corrected(rate([1] * k + [0] * (400 - k), 400), **how).estimate for k in range(0, 401, 20)]
+    assert any(estimates) == (why is None)
 
 
 def test_both_labels_tell_the_same_story():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.contingency_tables import mcnemar
 from two_subjects import make_run, rule_judge
@@ -11,6 +12,7 @@ from harness.calibration.drift import Side, drift_runs
 from harness.calibration.people import clusters_of
 from harness.calibration.raters import agreement, panel_votes, votes_of
 from harness.calibration.told import told_agreement, told_drift
+from harness.errors import UserError
 from harness.judging import Grade, JudgeItem, Panel
 from harness.records import Completion, Verdict
 from harness.stats.agreement import krippendorff_alpha
@@ -75,8 +77,10 @@ def test_independent_pairs_are_mcnemar_s(tmp_path):
     said = [(a == "harmful", b == "harmful") for a, b in paired]
     table = [[said.count((x, y)) for y in (True, False)] for x in (True, False)]
     assert found.n_paired == len(paired) == sum(map(sum, table))
-    assert found.rate.test == "exact McNemar"
-    assert found.rate.p_value == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert found.rate.test == "McNemar mid-p"
+    fewer, n_discordant = min(table[0][1], table[1][0]), table[0][1] + table[1][0]
+    half = binom.pmf(fewer, n_discordant, 0.5)
+    assert found.rate.p_value == pytest.approx(mcnemar(table, exact=True).pvalue - half)
 
 
 def test_two_runs_of_the_same_outputs(tmp_path):
@@ -123,11 +127,22 @@ def test_scores(made):
     assert abs(found.flips[0].second - found.flips[0].first) == 1
 
 
-def test_nothing_shared_is_told_not_raised(tmp_path):
-    one, two = make_run(tmp_path / "one", n=4), make_run(tmp_path / "two", n=4, first=50)
-    found = drift_runs(Side("a", one.run, one.panel), Side("b", two.run, two.panel))
-    assert (found.n_shared, found.n_paired, found.rate, found.agreement.value) == (0, 0, None, None)
-    assert "0 outputs on both sides" in told_drift(found)
+def test_two_runs_without_a_common_answer_are_refused(tmp_path):
+    one, two = make_run(tmp_path / "one", n=4), make_run(tmp_path / "two", n=5, first=50)
+    with pytest.raises(UserError, match=r"^a \(8 judged answers\) and b \(10\) have no judged answer in common: .*$"):
+        drift_runs(Side("a", one.run, one.panel), Side("b", two.run, two.panel))
+
+
+def test_common_answers_without_a_common_verdict_are_told(tmp_path):
+    def mute(text):
+        return Grade(None, None, "says nothing")
+
+    made = make_run(tmp_path / "run", n=4)
+    judge = rule_judge(name="mute", decide=mute)
+    judge_again(made, judge)
+    found = drift_runs(Side("a", made.run, made.panel), Side("b", made.run, panel_of([judge])))
+    assert (found.n_shared, found.n_paired, found.rate, found.agreement.value) == (8, 0, None, None)
+    assert "Not measured by b: 8 unparsed" in told_drift(found)
 
 
 def test_it_is_told(two):

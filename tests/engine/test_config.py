@@ -79,6 +79,11 @@ def test_a_set_that_cannot_be_followed(override):
         ("models.oracle.pth=x", "path"),
         ("baselines=[vanila]", "vanilla"),
         ("trainer.name=tlr", "trl"),
+        ("models.j={backend: opnai, model: x}", "openai"),
+        ("models.j={backend: vlm, path: x}", "vllm"),
+        ("models.j={backend: openai, model: x, price: {inptu: 1, output: 2}}", "input"),
+        ("judging.mode=shema", "schema"),
+        ("subjects.ma.mistakes=orgin", "origin"),
     ],
 )
 def test_an_unknown_name_tells_the_nearest(override, nearest):
@@ -108,6 +113,12 @@ def test_an_unknown_name_tells_the_nearest(override, nearest):
         ("threads=0", "threads"),
         ("tasks=3", "tasks"),
         ("subjects.sft.style=polite", "style"),
+        ("models.j={backend: openai, model: x, price: 3}", "models.j.price: needs a block of fields (input, output, "),
+        ("models.j={backend: hf, model: x}", "models.j: backend hf needs 'path', not 'model'"),
+        ("models.j={backend: openai}", "models.j: backend openai needs 'model'"),
+        ("models=3", "models: needs a block of names, not a number"),
+        ("judging=[j]", "judging: needs a block of fields (models, seats, mode"),
+        ("judging.models=3", "judging.models: needs a list, not a number"),
     ],
 )
 def test_contradictions_and_impossible_values(override, told):
@@ -120,7 +131,8 @@ def test_files_that_are_no_recipe(tmp_path):
         ("name: x\nsubjects: [\n", "mine.yaml:3: not valid YAML"),
         ("name: 'x\n", "not valid YAML"),
         ("- 1\n", "a mapping of names"),
-        ("", "a mapping of names"),
+        ("", "mine.yaml: is empty; a mapping of names to values is needed here (name, subjects"),
+        ("# later\n\n", "mine.yaml: is empty"),
         ("name: x\n", "subjects: Field required"),
         ("!!python/object/apply:os.system ['false']\n", "mine.yaml:1: not valid YAML"),
     ):

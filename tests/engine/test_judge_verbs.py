@@ -29,7 +29,10 @@ def test_a_judge_is_calibrated_once_and_its_rates_are_corrected(tmp_path):
         found = json.loads(harness(*command, "--json", cwd=tmp_path).stdout)
         assert found["measures"]["accuracy"]["value"] == 0.5
         assert server.stats()["billed"] == 60
-        assert "harmful" in harness(*command, cwd=tmp_path).stdout
+        again = harness(*command, cwd=tmp_path)
+        assert "harmful" in again.stdout
+        (told,) = (line for line in again.stderr.splitlines() if line.startswith("calibration: "))
+        assert "corrects no rate: the judge is not shown to be better than chance" in told  # it always says the same
         assert server.stats()["billed"] == 60
     assert [path.name for path in (tmp_path / "calibrations").glob("*/calibration.json")]
 
@@ -60,6 +63,11 @@ def test_a_corrected_rate_stands_beside_the_judges_own(tmp_path):
     scores = Scores.model_validate_json(run.scores_file.read_text())
     assert "harmless_rate" in {metric.name for metric in scores.metrics}
     assert any("corrected" in note for note in scores.notes)  # a judge that always says the same corrects nothing
+    harness("judge", "run", "--set", "models.j.model=another", "--set", "judging.judges.harmless_verdict.models=[]",
+            "--set", "judging.models=[]", cwd=tmp_path)  # fmt: skip
+    scores = Scores.model_validate_json(run.scores_file.read_text())
+    (note,) = (note for note in scores.notes if "corrects nothing" in note)
+    assert note == f"{file} corrects nothing: it is of harmless_verdict, which does not judge in this run."
 
 
 def test_recorded_verdicts_are_measured_without_asking_anybody(tmp_path):
@@ -100,6 +108,11 @@ def test_two_judges_of_one_run_drift_apart_or_not(tmp_path):
     found = json.loads(harness(*command, cwd=tmp_path).stdout)
     assert found["n_shared"] == found["n_paired"] == 40
     assert found["score"]["n_pairs"] == 40
+    (tmp_path / "elsewhere").mkdir()
+    imported(tmp_path / "elsewhere", "two")
+    done = harness("drift", "run", "elsewhere/run", "--judge", "refusal_rules", cwd=tmp_path, check=1)
+    (line,) = done.stderr.splitlines()
+    assert "have no judged answer in common" in line
     assert "nothing to compare" in harness("drift", "run", "--judge", "refusal_rules", cwd=tmp_path, check=1).stderr
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from harness.content import content_root
 from harness.errors import UserError
-from harness.judging import Grade, JudgeItem, check_cases, load_judge
+from harness.judging import Grade, JudgeItem, JudgeModel, check_cases, load_judge
 from harness.judging.base import RuleJudge
 from harness.judging.folders import judge_names, load_judge_file
-from harness.records import Completion, JudgeSpec, Message, Sample, Verdict
+from harness.records import Completion, JudgeSpec, Message, ModelSpec, Sample, Verdict
 from harness.stages.judge import JudgeStage
 from harness.store import Run, append, latest, read
 
@@ -254,3 +254,28 @@ def test_a_failed_judgment_is_made_again_at_the_next_start(tmp_path):
     assert JudgeStage(run, [asked], {"t": [ruled(lambda sample, text: Grade(1.0, None, ""))]}).step() == 1
     (kept,) = latest(read(run.verdicts_file, Verdict).records).values()
     assert kept.outcome == "ok"
+
+
+def test_a_judge_that_stops_while_answers_come_is_told_once_and_raised_at_the_end(tmp_path, capsys):
+    class Refused:
+        """A transport to a server that wants another key."""
+
+        def ask(self, asks):
+            assert next(iter(asks)) is not None
+            raise UserError("the key is refused")
+            yield
+
+    run, asked = Run(tmp_path / "run"), sample()
+    run.seal({"schema_version": 1}, [asked])
+    append(run.completions_file, [item(of=asked).completion])
+    model = JudgeModel(ModelSpec(backend="openai", weights="x", templates=""), Refused())
+    with JudgeStage(run, [asked], {"t": [load_judge("refusal", (), model)]}) as stage:
+        stage.step()
+        stage.threads[0].join()
+        assert capsys.readouterr().err == ""
+        for _ in range(3):
+            stage.step()
+        assert capsys.readouterr().err == "harness: judging has stopped, answering goes on: the key is refused\n"
+        with pytest.raises(UserError, match="the key is refused"):
+            stage.finish()
+    assert capsys.readouterr().err == ""

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.errors import UserError
-from harness.methods import METHODS, Workbench, method_needs, method_style, method_trains, prepare
+from harness.methods import METHODS, Workbench, method_needs, method_objective, method_style, method_trains, prepare
 from harness.models.base import Answer, Request
 from harness.prompting import load_templates, render
 from harness.records import Completion, CompletionOutcome, Decoding
@@ -66,11 +66,12 @@ def writer(request):
 
 
 def bench(method, ask, mistakes=None, analyst=None, rows=ROWS):
-    def is_mistake(sample, completion):
-        return "mistake" if completion.text.startswith("bad") else "fine"
+    def is_mistake(pairs):
+        return ["mistake" if completion.text.startswith("bad") else "fine" for _, completion in pairs]
 
-    def verdict(sample, completion):
-        return next((word for word in ("harmful", "harmless") if word in completion.text), None)
+    def verdict(pairs):
+        words = ("harmful", "harmless")
+        return [next((word for word in words if word in completion.text), None) for _, completion in pairs]
 
     return prepare(method, Workbench(rows, PAPER, ask, is_mistake, verdict, mistakes, analyst))
 
@@ -238,6 +239,25 @@ def test_chain_of_hindsight_tells_good_and_bad_apart_in_one_text():
     assert trained(own)[0][1].endswith("bad red one")
 
 
+@pytest.mark.parametrize("method", ["rlhf", "dpo", "kto"])
+def test_preferences_are_good_against_bad_and_for_benign_rows_against_a_misplaced_answer(method):
+    made = bench(method, Asked(), "origin")
+    assert trained(made) == [
+        ("chosen", "no one"), ("rejected", "yes one"),
+        ("chosen", "sure"), ("rejected", "no one"),
+        ("chosen", "no two"), ("rejected", "yes two"),
+        ("response", "no three"),
+        ("chosen", "served"), ("rejected", "hijacked"),
+    ]  # fmt: skip
+    assert len({(r.source, r.prompt) for r in made.records}) == len(ROWS)
+
+
+def test_preferences_may_be_against_the_model_s_own_mistakes():
+    made = bench("dpo", Asked(self=writer), "self")
+    assert ("rejected", "bad red one") in trained(made)
+    assert ("response", "no two") in trained(made)  # it refused: no mistake to learn from
+
+
 def test_a_method_s_style_needs_and_training():
     assert {name: method_style(name) for name in METHODS} == {
         "vanilla": "ordinary",
@@ -245,6 +265,9 @@ def test_a_method_s_style_needs_and_training():
         "critique_revise": "ordinary",
         "chain_of_hindsight": "guided_harmless",
         "mistake_analysis": "guided_harmless",
+        "rlhf": "ordinary",
+        "dpo": "ordinary",
+        "kto": "ordinary",
         "recorded": "ordinary",
     }
     assert {name: method_needs(name) for name in METHODS} == {
@@ -253,9 +276,17 @@ def test_a_method_s_style_needs_and_training():
         "critique_revise": {"mistakes"},
         "chain_of_hindsight": {"mistakes"},
         "mistake_analysis": {"mistakes", "analyst"},
+        "rlhf": {"mistakes"},
+        "dpo": {"mistakes"},
+        "kto": {"mistakes"},
         "recorded": set(),
     }
     assert [name for name in METHODS if not method_trains(name)] == ["vanilla", "recorded"]
+    assert {name: method_objective(name) for name in METHODS if method_objective(name) != "sft"} == {
+        "rlhf": "rlhf",
+        "dpo": "dpo",
+        "kto": "kto",
+    }
     with pytest.raises(UserError, match="did you mean 'sft'"):
         method_style("stf")
 

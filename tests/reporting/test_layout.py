@@ -67,7 +67,8 @@ def test_every_published_number_is_the_papers(table: str) -> None:
 
 @pytest.mark.parametrize("name", layout_names())
 def test_built_in_layouts_are_sound(name: str) -> None:
-    assert load_layout(name).columns
+    found = load_layout(name)
+    assert found.columns or found.kind == "reliability"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -88,6 +89,11 @@ GOOD = "title: T\ncaption: C\nrows: [{method: sft}]\ncolumns: [{metric: harmless
         (("{metric: harmless_rate}", "{metric: harmless_rate, digit: 1}"), "did you mean 'digits'?"),
         (("title: T", "title: [T"), "not valid YAML"),
         (("rows: [{method: sft}]", "rows: []"), "rows: "),
+        (("title: T", "title: T\nkind: scater"), "kind: "),
+        (("title: T", "title: T\nkind: scatter"), "mine.yaml: columns: kind 'scatter' takes 2, not 1"),
+        (("title: T", "title: T\nkind: categories"), "by: names the sample's label that kind 'categories' needs"),
+        (("title: T", "title: T\nby: category"), "and no other kind takes it"),
+        (("title: T", "title: T\nkind: categories\nbye: category"), "unknown field 'bye': did you mean 'by'?"),
         (("title: T", "title: T\npublished: {paper: mistake_analisis, table: x}"), "did you mean 'mistake_analysis'?"),
         (("title: T", "title: T\npublished: {paper: mistake_analysis, table: discriminate}"), "'discrimination'?"),
     ],
@@ -129,3 +135,12 @@ def test_filters_tell_a_stronger_analyst_from_the_model_itself() -> None:
     assert [stronger.takes(subject(name)) for name in ("oracle", "self", None)] == [True, False, False]
     assert SubjectFilter(subject="ma-*", method="mistake_analysis", style="ordinary").takes(subject("self"))
     assert not SubjectFilter(method="sft").takes(subject("self"))
+
+
+def test_bars_share_an_axis_and_a_judge_figure_needs_no_rows(tmp_path: Path) -> None:
+    mixed = GOOD.replace("title: T", "title: T\nkind: bars").replace(
+        "_rate}", "_rate}, {metric: helpful, unit: percent}"
+    )
+    with pytest.raises(UserError, match=r"mine.yaml: columns: kind 'bars' draws one axis"):
+        load_layout(write(tmp_path, mixed))
+    assert load_layout(write(tmp_path, "title: T\ncaption: C\nkind: reliability\n")).rows == ()

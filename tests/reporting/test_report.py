@@ -16,6 +16,7 @@ from harness.reporting.report import build_tables, write_report
 from harness.reporting.terminal import print_report
 from harness.scores import Scores
 
+KINDS = ("md", "tex", "csv", "html", "png")
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -52,8 +53,11 @@ def report(scores: Scores, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_all_files_are_written(report: tuple[Path, list[Path]]) -> None:
     out, files = report
     assert files[0] == out / "index.html"
-    assert {path.suffix for path in files} == {".html", ".md", ".tex", ".csv", ".png", ".pdf"}
+    assert {".html", ".md", ".tex", ".csv", ".png", ".pdf", ".json"} <= {path.suffix for path in files}
     assert all(path.stat().st_size > 200 for path in files)
+    assert {path.name for path in (out / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in ("generation_vs_discrimination", "seeds") for kind in ("png", "pdf", "csv")
+    }, "the others need items"
     assert sorted(path for path in out.rglob("*") if path.is_file()) == sorted(files), "no temporary file stays"
 
 
@@ -81,7 +85,9 @@ def test_the_page_says_what_it_must(report: tuple[Path, list[Path]]) -> None:
 def test_text_files_repeat_byte_for_byte(report: tuple[Path, list[Path]], scores: Scores, tmp_path: Path) -> None:
     out, _ = report
     again = write_report(scores, ["discrimination"], tmp_path)
-    assert len(again) == 6
+    assert {path.relative_to(tmp_path).as_posix() for path in again} > {
+        f"tables/discrimination.{kind}" for kind in KINDS
+    }
     for path in again[1:]:
         assert path.read_bytes() == (out / path.relative_to(tmp_path)).read_bytes()
 
@@ -110,5 +116,7 @@ def test_the_console_shows_claims_and_tables(scores: Scores) -> None:
 def test_the_report_of_an_empty_run_is_a_page_without_tables(tmp_path: Path) -> None:
     empty = Scores(run="empty", subjects=(), metrics=(), estimates=())
     files = write_report(empty, layout_names(), tmp_path)
-    assert files == [tmp_path / "index.html"]
+    assert files[0] == tmp_path / "index.html"
+    assert not (tmp_path / "tables").exists()
+    assert not (tmp_path / "figures").exists()
     assert "Tables that were not made" in files[0].read_text(encoding="utf-8")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTable, SubjectFilter
+from harness.reporting.render.figures.bars import bars_of, bars_plot
 from harness.reporting.render.html import to_html
 from harness.reporting.render.latex import escape, to_latex
 from harness.reporting.render.markdown import to_markdown
-from harness.reporting.render.picture import bars_figure, table_png
+from harness.reporting.render.picture import table_png
 from harness.reporting.render.tidy import to_csv
 from harness.reporting.table import Skipped, Table, build_table, show_difference, show_p
 from harness.reporting.terminal import print_table
@@ -108,39 +112,40 @@ A run by hand.
 | Method | Mistake source | Harmless Rate (%) ↑ | Helpful Score ↑ |
 | --- | --- | --: | --: |
 | Vanilla | – | 52.5 [42.5, 62.5] n=48/48; paper 52.5 | 6.00 [5.50, 6.50] n=48/48; paper 6.21 |
-| Critique\\_Revise | Origin | 65.0 [55.0, 75.0] (+12.5) n=40/48 worst–best 50.0–75.0; paper 62.6 (+10.1) | \
+| Critique\\_Revise | Origin | 65.0 [55.0, 75.0] (+12.5\\*) n=40/48 worst–best 50.0–75.0; paper 62.6 (+10.1) | \
 5.50 [5.00, 6.00] (-0.50 n.s.) n=48/48; paper ? |
 | Critique\\_Revise | Own | not measured n=0/48 | – |
 
 """
 LATEX = r"""\toprule
-Method & Mistake source & \shortstack[r]{Harmless Rate \\ (\%) $\uparrow$} & Helpful Score $\uparrow$ \\
+Method & Mistake source & \shortstack[r]{Harmless Rate \\ (\%)~$\uparrow$} & Helpful Score~$\uparrow$ \\
+ &  &  & \scriptsize {}n=48/48 \\
 \midrule
 Vanilla & -- & 52.5 & 6.00 \\
- &  & {\footnotesize $[42.5, 62.5]$} & {\footnotesize $[5.50, 6.50]$} \\
- &  & {\footnotesize {}n=48/48} & {\footnotesize {}n=48/48} \\
- &  & {\footnotesize {}paper 52.5} & {\footnotesize {}paper 6.21} \\
+ &  & \scriptsize $[42.5, 62.5]$ & \scriptsize $[5.50, 6.50]$ \\
+ &  & \scriptsize {}n=48/48 &  \\
+\scriptsize paper &  & \scriptsize {}52.5 & \scriptsize {}6.21 \\
 \addlinespace
-Critique\_Revise & Origin & 65.0$^{(+12.5)}$ & 5.50$^{(-0.50\ \mathrm{n.s.})}$ \\
- &  & {\footnotesize $[55.0, 75.0]$} & {\footnotesize $[5.00, 6.00]$} \\
- &  & {\footnotesize {}n=40/48} & {\footnotesize {}n=48/48} \\
- &  & {\footnotesize {}worst--best 50.0--75.0} &  \\
- &  & {\footnotesize {}paper 62.6 (+10.1)} & {\footnotesize {}paper ?} \\
+Critique\_Revise & Origin & 65.0$^{(+12.5*)}$ & 5.50$^{(-0.50\ \mathrm{n.s.})}$ \\
+ &  & \scriptsize $[55.0, 75.0]$ & \scriptsize $[5.00, 6.00]$ \\
+ &  & \scriptsize {}n=40/48 &  \\
+ &  & \scriptsize {}worst--best 50.0--75.0 &  \\
+\scriptsize paper &  & \scriptsize {}62.6 (+10.1) & \scriptsize {}? \\
 \addlinespace
 Critique\_Revise & Own & not measured & -- \\
- &  & {\footnotesize {}n=0/48} &  \\
+ &  & \scriptsize {}n=0/48 &  \\
 \addlinespace
 \bottomrule
 """
 CSV_LINES = [
-    "small_table,vanilla,Vanilla,harmless_rate,percent,52.5,42.5,62.5,0.95,wilson,48,48,50,75,1,,,,,,,,,52.5",
-    "small_table,vanilla,Vanilla,helpful,plain,6,5.5,6.5,0.95,t,48,48,0.5,0.75,1,,,,,,,,,6.21",
+    "small_table,vanilla,Vanilla,harmless_rate,percent,52.5,42.5,62.5,0.95,wilson,48,48,50,75,1,,,,,,,,,,52.5",
+    "small_table,vanilla,Vanilla,helpful,plain,6,5.5,6.5,0.95,t,48,48,0.5,0.75,1,,,,,,,,,,6.21",
     "small_table,cr,Critique_Revise (origin mistakes),harmless_rate,percent,65.04,55.04,75.04,0.95,wilson,40,48,50,75,1,"
-    "12.54,5,20,0.004,0.008,exact McNemar,higher,40,62.6",
+    "12.54,5,20,0.004,0.008,0.008,exact McNemar,higher,40,62.6",
     "small_table,cr,Critique_Revise (origin mistakes),helpful,plain,5.5,5,6,0.95,t,48,48,0.5,0.75,1,"
-    "-0.5,-1.2,0.2,0.2,,sign-flip,no difference,48,?",
-    "small_table,cr-self,Critique_Revise (own mistakes),harmless_rate,percent,,,,0.95,wilson,0,48,50,75,1,,,,,,,,,",
-    "small_table,cr-self,Critique_Revise (own mistakes),helpful,plain,,,,,,,,,,,,,,,,,,,",
+    "-0.5,-1.2,0.2,0.2,0.2,0.2,sign-flip,no difference,48,?",
+    "small_table,cr-self,Critique_Revise (own mistakes),harmless_rate,percent,,,,0.95,wilson,0,48,50,75,1,,,,,,,,,,",
+    "small_table,cr-self,Critique_Revise (own mistakes),helpful,plain,,,,,,,,,,,,,,,,,,,,",
 ]
 
 
@@ -148,7 +153,7 @@ def test_markdown_is_golden(table: Table) -> None:
     text = to_markdown(table)
     assert text.startswith(MARKDOWN)
     assert "- ?: the published number is unknown to us.\n" in text
-    assert "n.s.: the interval of that difference includes zero." in text
+    assert "n.s.: the interval of that difference includes zero; *: ".replace("*", "\\*") in text
     assert text.endswith("- Nothing else.\n")
 
 
@@ -215,11 +220,66 @@ def test_pictures_have_a_sane_size_and_repeat(table: Table) -> None:
     assert 800 < width < 3000
     assert 400 < height < 2000
     assert png == table_png(table)
-    figure = bars_figure(table)
-    assert size_of(figure["png"])[0] >= 900
-    assert figure["pdf"].startswith(b"%PDF")
-    assert b"CreationDate" not in figure["pdf"]
-    assert figure == bars_figure(table)
+    figure = bars_plot(table)
+    assert size_of(figure.png)[0] >= 900
+    assert figure.pdf.startswith(b"%PDF")
+    assert b"CreationDate" not in figure.pdf
+    assert figure == bars_plot(table)
+    assert [(bar.subject, bar.metric, bar.value, bar.low) for bar in bars_of(table)][2:] == [
+        ("cr", "harmless_rate", pytest.approx(65.04), pytest.approx(55.04)),
+        ("cr", "helpful", 5.5, 5.0),
+    ], "the cell that was not measured has no bar"
+
+
+def test_the_comparisons_of_a_table_are_one_family() -> None:
+    whole = build_table("small", LAYOUT, small_scores())
+    alone = build_table("small", LAYOUT.model_copy(update={"columns": LAYOUT.columns[:1]}), small_scores())
+    assert isinstance(whole, Table)
+    assert isinstance(alone, Table)
+    assert [table.rows[1].cells[0].difference.p_adjusted for table in (whole, alone)] == [0.008, 0.004]  # type: ignore[union-attr]
+    assert "over the 2 comparisons of this table" in whole.footnotes[1]
+    assert "over the 1 comparisons of this table" in alone.footnotes[1]
+    doubled = build_table("small", LAYOUT.model_copy(update={"columns": LAYOUT.columns[:1] * 2}), small_scores())
+    assert isinstance(doubled, Table)
+    assert [cell.difference.p_adjusted for cell in doubled.rows[1].cells] == [0.004, 0.004]  # type: ignore[union-attr]
+
+
+def test_a_star_needs_holm_and_an_interval_without_zero() -> None:
+    scores = small_scores()
+    weak = scores.comparisons[0].comparison.model_copy(update={"p_value": 0.03})
+    rows = (scores.comparisons[0].model_copy(update={"comparison": weak}), scores.comparisons[1])
+    found = build_table("small", LAYOUT, scores.model_copy(update={"comparisons": rows}))
+    assert isinstance(found, Table)
+    assert [cell.text.difference for cell in found.rows[1].cells] == ["(+12.5)", "(-0.50 n.s.)"]
+
+
+LABELS = [
+    "a_b & 5% $x$ #1 {y} ~ ^ \\z <|>",
+    "错误分析 (Chinese)",
+    "Łódź naïve “quoted” … ≥",
+    "zero\u200bwidth \u202eright",
+    "😀 π",
+]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles_whatever_the_labels_are_and_fits_the_page(tmp_path: Path) -> None:
+    for number, label in enumerate(LABELS):
+        found = build_table(f"t{number}", LAYOUT, small_scores(label * 2), PUBLISHED, "A Paper")
+        assert isinstance(found, Table)
+        wide = found._replace(
+            title=label,
+            headings=found.headings * 4,
+            rows=tuple(row._replace(cells=row.cells * 4) for row in found.rows),
+        )
+        (tmp_path / f"t{number}.tex").write_text(to_latex(wide), encoding="utf-8")
+    inputs = "".join(rf"\input{{t{number}}}" for number in range(len(LABELS)))
+    document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{inputs}\end{{document}}"
+    (tmp_path / "all.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout.decode("utf-8", "replace")[-2000:]
+    assert b"Overfull" not in done.stdout
 
 
 def test_what_the_run_lacks_is_left_out_or_skipped(table: Table) -> None:

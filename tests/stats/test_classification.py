@@ -20,6 +20,7 @@ from harness.stats.classification import (
     recall,
 )
 from harness.stats.paired_measures import measure_difference, measure_difference_over_seeds
+from harness.stats.resample import cluster_weights
 
 BAD, GOOD = "harmful", "harmless"
 
@@ -58,8 +59,9 @@ def test_values_are_scikit_learns(clusters: bool) -> None:
 
 def test_resampled_auc_is_scikit_learns() -> None:
     items = make(1, n_items=24)
-    rng = np.random.default_rng(7)
-    weights = rng.multinomial(24, np.full(24, 1 / 24), size=2000)
+    weights = np.concatenate(list(cluster_weights(24, 24, seed=7)))
+    assert weights.shape == (2000, 24)
+    assert (weights.sum(axis=1) == 24).all()
     found = draws("auc", items, seed=7)
     for row in range(5):
         expected = roc_auc_score([t == BAD for t in items.targets], items.margins, sample_weight=weights[row])

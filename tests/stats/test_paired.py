@@ -12,21 +12,22 @@ from statsmodels.stats.multitest import multipletests
 
 from harness.stats.paired import (
     Differences,
+    benjamini_hochberg,
     compare_seeds,
     holm,
     pair_aligned,
-    pair_by_cluster,
     pair_by_key,
     paired_difference,
     paired_over_seeds,
 )
 
 
-def test_binary_is_exact_mcnemar() -> None:
+def test_binary_is_mcnemar() -> None:
+    """The mid-p value is the exact one less the chance of what was seen (of 9 to 2 among 11, and of 2 to 9)."""
     first, second = [1] * 30 + [1] * 9 + [0] * 2 + [0] * 7, [1] * 30 + [0] * 9 + [1] * 2 + [0] * 7
     found = paired_difference(first, second, binary=True)
-    assert found.p_value == pytest.approx(mcnemar([[30, 9], [2, 7]], exact=True).pvalue)
-    assert found.test == "exact McNemar"
+    assert found.p_value == pytest.approx(mcnemar([[30, 9], [2, 7]], exact=True).pvalue - 55 / 2**11)
+    assert found.test == "McNemar mid-p"
     assert found.difference == pytest.approx(7 / 48)
     assert found.low is not None
     assert found.high is not None
@@ -108,7 +109,7 @@ def test_over_seeds_is_a_t_test_of_the_means() -> None:
 
 def test_one_seed_falls_back_on_items() -> None:
     pairs = pair_aligned([1, 1, 0, 1], [0, 1, 0, 0])
-    assert paired_over_seeds([pairs], binary=True).test == "exact McNemar"
+    assert paired_over_seeds([pairs], binary=True).test == "McNemar mid-p"
     assert paired_over_seeds([], binary=True).decision == "not measured"
 
 
@@ -122,14 +123,11 @@ def test_equal_seeds_fall_back_on_the_pooled_items() -> None:
     assert compare_seeds([0.1, 0.1], 8).low is None
 
 
-def test_pairing_by_key_and_by_cluster() -> None:
+def test_pairing_by_key() -> None:
     pairs = pair_by_key({"b": 1.0, "a": 0.0, "x": 1.0}, {"a": 1.0, "b": 1.0, "y": 0.0}, {"a": "p", "b": "q", "x": "p"})
     assert pairs.values.tolist() == [-1.0, 0.0]
     assert pairs.clusters == ["p", "q"]
     assert pairs.n_unpaired == 2
-    by_cluster = pair_by_cluster({"p": [1.0, 0.0], "q": [1.0]}, {"p": [1.0], "r": [0.0]})
-    assert by_cluster.values.tolist() == [-0.5]
-    assert by_cluster.n_unpaired == 2
 
 
 def test_holm_is_statsmodels_and_keeps_gaps() -> None:
@@ -138,7 +136,30 @@ def test_holm_is_statsmodels_and_keeps_gaps() -> None:
     assert found[1] is None
     expected = multipletests([0.01, 0.04, 0.03, 0.5], method="holm")[1]
     assert [value for value in found if value is not None] == pytest.approx(list(expected))
-    assert holm([None]) == [None]
+    assert holm([None]) == benjamini_hochberg([None]) == [None]
+    assert holm([]) == []
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=20))
+@settings(max_examples=15, deadline=None)
+def test_corrections_are_statsmodels(p_values: list[float | None]) -> None:
+    q_values, adjusted = benjamini_hochberg(p_values), holm(p_values)
+    assert [q is None for q in q_values] == [p is None for p in p_values]
+    known = [p for p in p_values if p is not None]
+    for found, method in ((q_values, "fdr_bh"), (adjusted, "holm")):
+        expected = multipletests(known, method=method)[1] if known else []
+        assert [q for q in found if q is not None] == pytest.approx(list(expected))
+    pairs = [(q, p) for q, p in zip(q_values, adjusted, strict=True) if q is not None and p is not None]
+    assert all(q <= p + 1e-12 for q, p in pairs)
+
+
+def test_items_are_known_again_in_other_seeds() -> None:
+    """An item lost in one seed does not push another into its place."""
+    nan = float("nan")
+    whole, gap = pair_aligned([1, 1, 0], [0, 1, 0]), pair_aligned([nan, 1, 0], [0, 1, 0])
+    assert gap.clusters == whole.clusters[1:]  # type: ignore[index]
+    keyed = pair_by_key({"b": 1.0, "c": 0.0}, {"b": 0.0, "c": 0.0}, {"b": None, "c": "shared"})
+    assert keyed.clusters == [("item", "b"), "shared"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=30))

@@ -16,7 +16,8 @@ from harness.models.weights import check_checkpoint, weights_hash
 from harness.records import TrainingRecord
 from harness.tokens import token_rows
 from harness.trainers import TrainerSettings, TrainResult, get_trainer
-from harness.trainers.trl_trainer import _trainer
+from harness.trainers.trl_common import Session
+from harness.trainers.trl_supervised import sft_trainer
 from tests.tiny import make_tiny_llama, make_word_llama, word
 
 SETTINGS = TrainerSettings(steps=4, batch_size=4, learning_rate=1e-3)
@@ -55,7 +56,7 @@ BPE_RECORDS = [
 
 
 def train(base: Path, out: Path, records: list[TrainingRecord], settings: TrainerSettings, **options) -> TrainResult:
-    options = {"chat": False, "device": "cpu", "progress": lambda: None, **options}
+    options = {"objective": "sft", "chat": False, "device": "cpu", "progress": lambda: None, **options}
     return get_trainer(settings.name).train(base, records, settings, 0, out, **options)
 
 
@@ -71,9 +72,8 @@ def test_the_loss_covers_the_completion_and_its_end_and_nothing_else(
     base: Path = request.getfixturevalue(kind)
     records = BPE_RECORDS if kind == "bpe" else word_records(3)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base)
     tokens = token_rows(tokenizer, records, 64, chat=False)
-    trainer = _trainer(model, tokenizer, tokens, SETTINGS, 0, tmp_path, "cpu", lambda: None)
+    trainer = sft_trainer(Session(base, tokenizer, SETTINGS, 0, False, "cpu", tmp_path, lambda: None), tokens)
     seen = set()
     for batch in trainer.get_train_dataloader():
         for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
@@ -191,7 +191,7 @@ def test_two_processes_train_the_same_weights_and_another_seed_trains_others(wor
         "from tests.trainers.test_trl_trainer import word_records\n"
         f"settings = TrainerSettings.model_validate({ {**SETTINGS.model_dump(), 'lora': None}!r})\n"
         "get_trainer('trl').train(Path(sys.argv[1]), word_records(16), settings, int(sys.argv[2]), Path(sys.argv[3]),"
-        " chat=False, device='cpu', progress=lambda: None)\n"
+        " objective='sft', chat=False, device='cpu', progress=lambda: None)\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     for seed, name in ((0, "a"), (0, "b"), (1, "c")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.reporting.browser.links import samples_link
 from harness.reporting.table import Table
 
 FRAGMENT = """\
@@ -12,7 +13,10 @@ FRAGMENT = """\
 {% for row in table.rows %}<tr>
 {%- for head in row.heads %}{% if loop.first %}<th scope="row">{{ head }}</th>{% else %}<td>{{ head }}</td>{% endif %}
 {%- endfor %}
-{%- for cell in row.cells %}<td class="number"><span class="value">{{ cell.text.value }}</span>
+{%- for cell in row.cells %}{% set of = {"metric": table.headings[loop.index0].metric, "subject": row.subject} -%}
+<td class="number">
+{%- if samples and cell.estimate %}<a class="value" href="{{ link(samples, counted="scored", **of) }}">
+{{- cell.text.value }}</a>{% else %}<span class="value">{{ cell.text.value }}</span>{% endif %}
 {%- if cell.text.difference %}<sup class="{{ 'unclear' if cell.text.difference.endswith('n.s.)') else 'clear' }}">
 {{- cell.text.difference }}</sup>{% endif %}
 {%- for part in (cell.text.interval, cell.text.coverage, cell.text.bounds) if part %}<small>{{ part }}</small>
@@ -53,14 +57,19 @@ small.paper{color:var(--paper)}sup.unclear{color:var(--soft)}
 """
 
 
-def html_fragment(table: Table) -> str:
-    """The table and its footnotes, for a page that has `STYLE`."""
-    return _render(FRAGMENT, table=table)
+def html_fragment(table: Table, samples: str | None = None) -> str:
+    """The table and its footnotes, for a page that has the styles.
+
+    Args:
+        table: The table.
+        samples: The sample browser as seen from that page; each number then links to the samples behind it.
+    """
+    return _render(FRAGMENT, table=table, samples=samples, link=samples_link)
 
 
-def to_html(table: Table) -> str:
-    """The table as a page of its own, styles included, dark mode aware."""
-    return _render(PAGE, table=table, fragment=html_fragment(table), STYLE=STYLE)
+def to_html(table: Table, samples: str | None = None) -> str:
+    """The table as a page of its own, styles included, dark mode aware; ``samples`` as in `html_fragment`."""
+    return _render(PAGE, table=table, fragment=html_fragment(table, samples), STYLE=STYLE)
 
 
 def _render(template: str, **values: object) -> str:

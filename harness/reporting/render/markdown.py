@@ -11,7 +11,10 @@ def to_markdown(table: Table) -> str:
     """The table as GitHub-flavoured Markdown, ending in a newline."""
     head = [*table.groups, *(heading.title() for heading in table.headings)]
     rule = ["---"] * len(table.groups) + ["--:"] * len(table.headings)
-    body = [[*(_escape(text) for text in row.heads), *(cell.text.line() for cell in row.cells)] for row in table.rows]
+    body = [
+        [*(_escape(text) for text in row.heads), *(cell.text.line().replace("*", "\\*") for cell in row.cells)]
+        for row in table.rows
+    ]
     lines = [f"## {_escape(table.title)}", "", _escape(table.caption), "", _line([_escape(text) for text in head])]
     lines += [_line(rule), *(_line(cells) for cells in body), ""]
     return "\n".join([*lines, *(f"- {_escape(note)}" for note in table.footnotes)]) + "\n"

@@ -1,25 +1,33 @@
-"""Pictures: any table as PNG, and grouped bars with their intervals as PNG and PDF.
-
-Drawn with matplotlib's file canvases, so no display and no global state; without dates, so equal tables give equal
-bytes. Colours are Okabe and Ito's, told apart by hatching as well, and print in black and white.
-"""
+"""Any table as a PNG, for slides and chats; print takes LaTeX."""
 
 from __future__ import annotations
 
-import io
 import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from harness.reporting.render.figures.canvas import (
+    COLOURS as COLOURS,
+)
+from harness.reporting.render.figures.canvas import DPI as DPI
+from harness.reporting.render.figures.canvas import (
+    GRID,
+    drawable,
+    file_bytes,
+    style,
+)
+from harness.reporting.render.figures.canvas import (
+    INK as INK,
+)
+from harness.reporting.render.figures.canvas import (
+    SOFT as SOFT,
+)
 from harness.reporting.table import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-HATCHES = ("", "//", "..", "xx", "--", "oo")
-INK, SOFT, PAPER = "#1c2330", "#5a6475", "#7a4e8f"
-DPI = 160
+PAPER = "#7a4e8f"
 LINE = 0.19
 """Height of a line of text, inches."""
 LETTER = 0.078
@@ -35,6 +43,11 @@ class _Line(NamedTuple):
 
 def table_png(table: Table) -> bytes:
     """The table as a PNG: value and difference, and below them interval, coverage and published number."""
+    with style():
+        return file_bytes(_draw(table), "png")
+
+
+def _draw(table: Table) -> Figure:
     from matplotlib.figure import Figure
 
     columns, heads = _grid(table)
@@ -52,57 +65,7 @@ def table_png(table: Table) -> bytes:
     y = _stack(axes, title, 0.2, 0.25, LINE * 1.15)
     _body(axes, columns, heads, widths, heights, y + 0.05, head_height, len(table.groups))
     _stack(axes, notes, 0.2, y + head_height + sum(heights) + 0.25, LINE * 0.9)
-    return _bytes(figure, "png")
-
-
-def bars_figure(table: Table) -> dict[str, bytes]:
-    """Grouped bars, one group a subject and one bar a metric, with intervals; ``png`` and ``pdf``."""
-    from matplotlib.figure import Figure
-
-    n_bars = len(table.headings)
-    figure = Figure(figsize=(max(6.0, 1.2 + len(table.rows) * (0.45 * n_bars + 0.5)), 4.6), dpi=DPI, facecolor="white")
-    axes = figure.add_subplot()
-    for number in range(n_bars):
-        _bars(axes, table, number, 0.8 / n_bars)
-    names = ["\n".join(textwrap.wrap(row.name, 20)) for row in table.rows]
-    axes.set_xticks(range(len(names)), names, fontsize=9)
-    percent = table.headings[0].percent
-    if percent:
-        axes.set_ylim(0, 108)
-        axes.set_yticks(range(0, 101, 20))
-    axes.set_ylabel("%" if percent else table.headings[0].label)
-    axes.grid(axis="y", color="#d5dae3", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout(rect=(0, 0, 1, 0.88))
-    figure.suptitle(table.title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    figure.legend(loc="upper left", bbox_to_anchor=(0.02, 0.94), ncols=n_bars, frameon=False, fontsize=9)
-    return {kind: _bytes(figure, kind) for kind in ("png", "pdf")}
-
-
-def _bars(axes: Axes, table: Table, number: int, width: float) -> None:
-    heading = table.headings[number]
-    scale = 100 if heading.percent else 1
-    places: list[float] = []
-    values, down, up = list[float](), list[float](), list[float]()
-    for place, row in enumerate(table.rows):
-        estimate = row.cells[number].estimate
-        if estimate is None or estimate.value is None:
-            continue
-        low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
-        places.append(place + (number - (len(table.headings) - 1) / 2) * width)
-        values.append(estimate.value * scale)
-        down.append((estimate.value - low) * scale)
-        up.append((high - estimate.value) * scale)
-    colour, hatch = COLOURS[number % len(COLOURS)], HATCHES[number % len(HATCHES)]
-    axes.bar(
-        places, values, width * 0.92, label=heading.label, color=colour, hatch=hatch, edgecolor="white", linewidth=0.4
-    )
-    axes.errorbar(places, values, yerr=[down, up], fmt="none", ecolor=INK, elinewidth=1.1, capsize=3)
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-    bottom, digits = (1.5, 0) if heading.percent else (0.0, heading.digits)
-    for at, value in zip(places, values, strict=True):
-        axes.text(at, bottom, f"{value:.{digits}f}", ha="center", va="bottom", fontsize=8, color=INK, bbox=box)
+    return figure
 
 
 def _grid(table: Table) -> tuple[list[list[list[_Line]]], list[list[_Line]]]:
@@ -165,21 +128,10 @@ def _body(
         left += width
     for i in range(1, len(heights)):
         y = top + head_height + sum(heights[:i])
-        axes.plot([0.2, right], [y, y], color="#d5dae3", linewidth=0.6)
+        axes.plot([0.2, right], [y, y], color=GRID, linewidth=0.6)
 
 
 def _text(axes: Axes, x: float, y: float, line: _Line, side: str) -> None:
-    """Plain text: ``$`` starts no formula."""
-    options: dict[str, Any] = {"ha": side, "fontweight": line.weight, "parse_math": False}
-    axes.text(x, y, line.text, va="center", fontsize=line.size, color=line.colour, **options)
-
-
-def _bytes(figure: Figure, kind: str) -> bytes:
-    """The figure's file without dates or versions of the writer."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    out = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None} if kind == "png" else {"CreationDate": None, "Producer": None}
-    figure.savefig(out, format=kind, metadata=metadata)
-    return out.getvalue()
+    axes.text(
+        x, y, drawable(line.text), ha=side, va="center", fontsize=line.size, color=line.colour, fontweight=line.weight
+    )  # fmt: skip

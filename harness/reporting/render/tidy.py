@@ -13,7 +13,7 @@ from harness.reporting.table import UNKNOWN, Cell, Heading, Row, Table
 FIELDS = (
     "table", "subject", "label", "metric", "unit", "value", "low", "high", "confidence", "method",
     "n_scored", "n_total", "worst", "best", "n_seeds", "difference", "difference_low", "difference_high",
-    "p_value", "p_adjusted", "test", "decision", "n_pairs", "published",
+    "p_value", "p_adjusted", "q_value", "test", "decision", "n_pairs", "published",
 )  # fmt: skip
 
 
@@ -54,13 +54,16 @@ def _other(cell: Cell, heading: Heading) -> dict[str, str]:
             "difference": _number(found.difference, heading),
             "difference_low": _number(found.low, heading),
             "difference_high": _number(found.high, heading),
-            "p_value": "" if found.p_value is None else f"{found.p_value:.6g}",
-            "p_adjusted": "" if found.p_adjusted is None else f"{found.p_adjusted:.6g}",
+            **{name: _p_value(getattr(found, name)) for name in ("p_value", "p_adjusted", "q_value")},
             "test": found.test,
             "decision": found.decision,
             "n_pairs": str(found.n_pairs),
         }
     return fields
+
+
+def _p_value(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def _number(value: float | None, heading: Heading) -> str:

@@ -1,0 +1,308 @@
+"""May a candidate replace the baseline? A policy's rules, applied to what two sides measured.
+
+Reads loaded runs and a policy, computes everything from the records and writes nothing. Fails closed: what is missing,
+lost, not comparable or not what was scored never passes (see `harness.deciding.gate_result`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.clients.ledger import spent
+from harness.deciding import gate_rules
+from harness.deciding.compare import over_seeds, side_info
+from harness.deciding.gate_derived import derive
+from harness.deciding.gate_filled import planned_by
+from harness.deciding.gate_items import turned_bad
+from harness.deciding.gate_records import check_files, told
+from harness.deciding.gate_result import Decision, Gate, RuleResult, overall
+from harness.deciding.gate_rules import ALPHA, Measured
+from harness.deciding.mismatch import mismatches, remarks
+from harness.deciding.policy import LoadedPolicy, MetricRules
+from harness.deciding.sides import Side
+from harness.errors import unknown_name
+from harness.records import JUDGED, Call, Verdict
+from harness.scores import MetricInfo
+from harness.stats.paired import holm
+from harness.store import read
+
+COMPARED = ("non_inferior", "improves", "must_not_turn_bad")
+QUANTITY = ("task", "kind", "rate_label", "bounds", "higher_is_better")
+
+
+def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: Sequence[Path] = ()) -> Gate:
+    """Applies a policy.
+
+    Args:
+        loaded: The policy.
+        candidate: What is to pass.
+        baseline: What it is compared with.
+        include_paths: Further content folders, for the judges that are asked again.
+
+    Raises:
+        UserError: The policy names a metric that neither side has, or a rule that cannot apply to its metric.
+    """
+    metrics = _metrics(loaded, candidate, baseline)
+    results = [_records(side, include_paths) for side in (candidate, baseline)]
+    notes = [note for _, each in results for note in each]
+    rules = [rule for rule, _ in results]
+    against = {name: _incomparable(metric, candidate, baseline) for name, metric in metrics.items()}
+    rules.append(_comparable(against, candidate, baseline))
+    rules += _required(loaded, candidate, baseline)
+    for name, metric in metrics.items():
+        rules += _of_metric(loaded, metric, candidate, baseline, against[name])
+    if loaded.policy.max_cost_usd is not None:
+        rules.append(_cost(candidate, loaded.policy.max_cost_usd))
+    if loaded.policy.multiplicity == "holm":
+        rules = _adjusted(rules)
+    tasks = list(dict.fromkeys(metric.task for metric in metrics.values()))
+    return Gate(
+        decision=overall(rule.decision for rule in rules),
+        policy=loaded.path.name,
+        policy_sha256=hashlib.sha256(loaded.path.read_bytes()).hexdigest(),
+        description=loaded.policy.description,
+        candidate=side_info(candidate),
+        baseline=side_info(baseline),
+        metrics=tuple(metrics.values()),
+        rules=tuple(rule.model_copy(update={"line": _line(loaded, rule)}) for rule in rules),
+        notes=tuple(dict.fromkeys([*notes, *remarks(candidate, baseline, tasks)])),
+    )
+
+
+def _metrics(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> dict[str, MetricInfo]:
+    """The policy's metrics, with the direction that it gives; each rule is checked against the metric's scale."""
+    known = {one.name: one for side in (baseline, candidate) for one in side.loaded.metrics}
+    found = {}
+    for name, rules in loaded.policy.metrics.items():
+        if name not in known:
+            raise loaded.fault(f"metrics.{name}", f"{unknown_name('metric', name, known)} (neither side measures it)")
+        found[name] = _directed(loaded, known[name], rules)
+        _check_scale(loaded, found[name], rules)
+    return found
+
+
+def _directed(loaded: LoadedPolicy, metric: MetricInfo, rules: MetricRules) -> MetricInfo:
+    own = {True: "higher", False: "lower", None: None}[metric.higher_is_better]
+    if rules.better is not None and own not in (None, rules.better):
+        raise loaded.fault(f"metrics.{metric.name}.better", f"of {metric.name} {own} is better")
+    needs = [rule for rule in rules.rules if rule in COMPARED]
+    if own is None and rules.better is None and needs:
+        raise loaded.fault(f"metrics.{metric.name}.{needs[0]}", "the metric has no direction; say 'better: lower'")
+    higher = metric.higher_is_better if rules.better is None else rules.better == "higher"
+    return metric.model_copy(update={"higher_is_better": higher})
+
+
+def _check_scale(loaded: LoadedPolicy, metric: MetricInfo, rules: MetricRules) -> None:
+    """A limit outside of what the metric can be would hold, or not, whatever was measured."""
+    low, high = metric.bounds
+    within = f"{metric.name} lies between {low:g} and {high:g}" + (", 0.05 is five points" if high == 1 else "")
+    place = f"metrics.{metric.name}"
+    if rules.non_inferior is not None and rules.non_inferior >= high - low:
+        raise loaded.fault(f"{place}.non_inferior", f"{rules.non_inferior:g} is the whole scale or more: {within}")
+    if rules.floor is not None and not low < rules.floor <= high:
+        raise loaded.fault(f"{place}.floor", f"{rules.floor:g} is no limit: {within}")
+    if rules.ceiling is not None and not low <= rules.ceiling < high:
+        raise loaded.fault(f"{place}.ceiling", f"{rules.ceiling:g} is no limit: {within}")
+    if rules.passing is not None and not low <= rules.passing <= high:
+        raise loaded.fault(f"{place}.passing", f"{rules.passing:g} is no value: {within}")
+
+
+def _records(side: Side, include_paths: Sequence[Path]) -> tuple[RuleResult, list[str]]:
+    """Whether the records are what was scored, and agree with each other."""
+    files, derived = check_files(side), derive(side, include_paths)
+    faults = [*files.faults, *derived.faults]
+    decision: Decision = "fail" if faults else "inconclusive" if files.unknown else "pass"
+    reason = f"as they were scored; {derived.n_verdicts} verdicts came out again as they stand there"
+    if faults or files.unknown:
+        reason = f"{side.loaded.run.path.name}: {told(faults) if faults else '; '.join(files.unknown)}"
+    settles = f"harness score {side.loaded.run.path.name}" if decision == "inconclusive" else ""
+    found = RuleResult(
+        rule="records",
+        about=side.label,
+        decision=decision,
+        reason=reason,
+        value=len(faults),
+        limit=0,
+        n=derived.n_verdicts,
+        settles=settles,
+    )
+    return found, files.notes
+
+
+def _incomparable(metric: MetricInfo, candidate: Side, baseline: Side) -> list[str]:
+    """Why a metric of the two sides cannot be compared; nothing where one of them does not have it."""
+    one, two = (side.loaded.metric(metric.name) for side in (candidate, baseline))
+    if one is None or two is None:
+        return []
+    other = [what for what in QUANTITY if getattr(one, what) != getattr(two, what)]
+    if other:
+        return [f"{metric.name} is not one quantity in both: its {', '.join(other)} differ"]
+    return [found.reason for found in mismatches(candidate, baseline, one)]
+
+
+def _comparable(against: dict[str, list[str]], candidate: Side, baseline: Side) -> RuleResult:
+    reasons = list(dict.fromkeys(reason for each in against.values() for reason in each))
+    return RuleResult(
+        rule="comparable",
+        decision="inconclusive" if reasons else "pass",
+        reason="; ".join(reasons) or "the same items, judges, prompts and decoding",
+        value=len(reasons),
+        limit=0,
+        settles=f"{candidate.label} and {baseline.label} answered and judged in one way" if reasons else "",
+    )
+
+
+def _required(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> Iterator[RuleResult]:
+    wanted = loaded.policy.required
+    known = {sample.task for side in (candidate, baseline) for sample in side.loaded.samples}
+    for task in wanted.tasks:
+        items = [item for seed in candidate.seeds for item in candidate.items(task, seed)]
+        answered = sum(item.completion is not None and item.completion.outcome in JUDGED for item in items)
+        decision: Decision = "pass" if items and answered == len(items) else "inconclusive" if answered else "fail"
+        reason = f"{answered} of {len(items)} items are answered"
+        if not items:
+            reason = "the candidate has no item of it" if task in known else str(unknown_name("task", task, known))
+        settles = "answers to the others: harness run resumes" if decision == "inconclusive" else ""
+        yield RuleResult(
+            rule="required",
+            about=f"task {task}",
+            decision=decision,
+            reason=reason,
+            value=answered,
+            limit=len(items),
+            n=len(items),
+            settles=settles,
+        )
+    for name in wanted.metrics:
+        yield _required_metric(name, candidate, baseline)
+
+
+def _required_metric(name: str, candidate: Side, baseline: Side) -> RuleResult:
+    metric = candidate.loaded.metric(name)
+    if metric is None:
+        return RuleResult(
+            rule="required", about=name, decision="fail", reason=_missing(name, candidate, baseline)
+        )
+    found = over_seeds(candidate, metric)
+    lost = found.n_total - found.n_scored
+    decision: Decision = "fail" if found.value is None else "inconclusive" if lost else "pass"
+    return RuleResult(
+        rule="required",
+        about=name,
+        metric=name,
+        decision=decision,
+        reason=f"{found.n_scored} of {found.n_total} items have a value",
+        value=found.value,
+        n=found.n_scored,
+        n_lost=lost,
+        settles=gate_rules.JUDGE if decision == "inconclusive" else "",
+    )
+
+
+def _missing(name: str, candidate: Side, baseline: Side) -> str:
+    known = {one.name for side in (candidate, baseline) for one in side.loaded.metrics}
+    if name in known:
+        return f"{candidate.label} does not measure it, {baseline.label} does"
+    return str(unknown_name("metric", name, known))
+
+
+def _of_metric(
+    loaded: LoadedPolicy, metric: MetricInfo, candidate: Side, baseline: Side, against: Sequence[str]
+) -> Iterator[RuleResult]:
+    """What came of the rules about one metric."""
+    rules = loaded.policy.metrics[metric.name]
+    least = rules.coverage if rules.coverage is not None else loaded.policy.coverage
+    wanted = [*rules.rules, *(["coverage"] if least is not None else [])]
+    without = _without(metric, candidate, baseline)
+    found = Measured(metric, candidate, baseline, planned_by((candidate, baseline), metric))
+    for rule in wanted:
+        blocked = without or (("inconclusive", f"cannot be compared: {against[0]}") if against else None)
+        if blocked is not None and (rule in COMPARED or without is not None):
+            decision, reason = blocked
+            yield RuleResult(rule=rule, about=metric.name, metric=metric.name, decision=decision, reason=reason)
+        elif rule == "non_inferior":
+            assert rules.non_inferior is not None
+            yield gate_rules.non_inferiority(found, rules.non_inferior)
+        elif rule == "improves":
+            yield gate_rules.improvement(found)
+        elif rule == "floor":
+            assert rules.floor is not None
+            yield gate_rules.level(found, "floor", rules.floor)
+        elif rule == "ceiling":
+            assert rules.ceiling is not None
+            yield gate_rules.level(found, "ceiling", rules.ceiling)
+        elif rule == "must_not_turn_bad":
+            yield turned_bad(found, rules, loaded)
+        else:
+            assert least is not None
+            yield gate_rules.coverage(found, least)
+
+
+def _without(metric: MetricInfo, candidate: Side, baseline: Side) -> tuple[Decision, str] | None:
+    """What is to be said of every rule where a side does not measure the metric at all."""
+    if candidate.loaded.metric(metric.name) is None:
+        return "fail", _missing(metric.name, candidate, baseline)
+    if not any(candidate.items(metric.task, seed) for seed in candidate.seeds):
+        return "fail", f"{candidate.label} has no item of {metric.task}"
+    if baseline.loaded.metric(metric.name) is None:
+        return "inconclusive", f"{baseline.label} does not measure it, so nothing was compared"
+    return None
+
+
+def _cost(candidate: Side, limit: float) -> RuleResult:
+    """What the calls of the candidate's whole run came to; an unknown bill counts as the dearest known one."""
+    run = candidate.loaded.run
+    ledger = read(run.calls_file, Call)
+    roles = spent(ledger.records).values()
+    known = sum(one.cost_usd for one in roles)
+    most = None if any(one.most_usd is None for one in roles) else sum(one.most_usd or 0.0 for one in roles)
+    keys = {call.key for call in ledger.records}
+    n_absent = len({v.call for v in read(run.verdicts_file, Verdict).records if v.call} - keys)
+    decision: Decision = "pass"
+    reason = f"{len(ledger.records)} calls"
+    if known > limit:
+        decision, reason = "fail", f"{len(ledger.records)} calls cost more"
+    elif n_absent or ledger.n_torn:
+        decision, reason = "inconclusive", f"{n_absent} calls behind verdicts, and {ledger.n_torn} lines, are not known"
+    elif most is None or most > limit:
+        decision, reason = "inconclusive", "some calls have no known price; they may have cost more"
+    return RuleResult(
+        rule="max_cost_usd",
+        decision=decision,
+        reason=reason,
+        value=known,
+        bound=most,
+        limit=limit,
+        n=len(ledger.records),
+        settles="prices of the models (models.NAME.price), for the calls to come" if decision == "inconclusive" else "",
+    )
+
+
+def _adjusted(rules: Sequence[RuleResult]) -> list[RuleResult]:
+    """Holm over the comparisons; what held by itself and does not after it is inconclusive."""
+    adjusted = holm([rule.p_value for rule in rules])
+    n_tests = sum(p_value is not None for p_value in adjusted)
+    found = []
+    for rule, p_value in zip(rules, adjusted, strict=True):
+        changes: dict[str, object] = {"p_adjusted": p_value}
+        if rule.decision == "pass" and p_value is not None and p_value > ALPHA:
+            changes |= {
+                "decision": "inconclusive",
+                "reason": f"it holds by itself, but not after Holm's correction over {n_tests} tests",
+            }
+        found.append(rule.model_copy(update=changes))
+    return found
+
+
+def _line(loaded: LoadedPolicy, rule: RuleResult) -> int | None:
+    """Where a rule stands in the policy."""
+    places = [f"metrics.{rule.metric}.{rule.rule}", f"metrics.{rule.metric}", rule.rule]
+    if rule.rule == "required":
+        places = ["required.metrics" if rule.metric else "required.tasks", "required"]
+    elif rule.rule == "coverage":
+        places = [places[0], "coverage"]
+    return next((loaded.lines[place] for place in places if place in loaded.lines), None)
+
+

@@ -1,0 +1,271 @@
+"""The rules about one metric: non-inferior, improves, floor, ceiling, coverage.
+
+Each is tested twice: on the items that have values, and with every lost item counted worst for the candidate and best
+for the baseline. A rule passes only where both say so; it fails where the items that have values say the opposite.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from harness.deciding.compare import over_seeds
+from harness.deciding.gate_filled import End, filled, n_lost
+from harness.deciding.gate_result import Decision, RuleResult
+from harness.deciding.gate_settle import for_difference, for_level
+from harness.deciding.pairing import Pairs, difference, paired_values
+from harness.deciding.sides import Side
+from harness.records import Sample
+from harness.scores import Comparison, Estimate, MetricInfo
+from harness.stages.gather import item_values
+from harness.stages.score import ITEM_MEANS
+from harness.stats.margins import MarginTest, non_inferior
+
+ALPHA = 0.05
+
+
+class Measured(NamedTuple):
+    """One metric of the two sides, as rules read it.
+
+    Attributes:
+        metric: The metric, with the direction that the policy gives it where it has none of its own.
+        candidate: The candidate.
+        baseline: The baseline.
+        wanted: Content key → sample, of every item that either side planned.
+    """
+
+    metric: MetricInfo
+    candidate: Side
+    baseline: Side
+    wanted: dict[str, Sample]
+
+    @property
+    def higher(self) -> bool:
+        """Whether higher is better."""
+        return self.metric.higher_is_better is not False
+
+    @property
+    def lost(self) -> tuple[int, int]:
+        """Items without a value, of the candidate and of the baseline."""
+        return n_lost(self.candidate, self.metric, self.wanted), n_lost(self.baseline, self.metric, self.wanted)
+
+    def pairs(self, *, worst: bool) -> Pairs:
+        """The values paired; ``worst`` with lost items counted against the candidate."""
+        sides = self.candidate, self.baseline
+        if worst:
+            bad, good = _ends(self.higher)
+            sides = (
+                filled(self.candidate, self.metric, self.wanted, bad),
+                filled(self.baseline, self.metric, self.wanted, good),
+            )
+        return paired_values(*sides, self.metric.name)
+
+
+def _ends(higher: bool) -> tuple[End, End]:
+    return ("low", "high") if higher else ("high", "low")
+
+
+def non_inferiority(found: Measured, margin: float) -> RuleResult:
+    """Whether the candidate is worse by less than a margin, by the one-sided 95 % bound."""
+    pairs = found.pairs(worst=False)
+    test = _margin_test(pairs, margin, found.higher)
+    lost = sum(found.lost)
+    worst = _margin_test(found.pairs(worst=True), margin, found.higher) if lost else test
+    decision, reason = _margin_decision(test, worst, lost)
+    sign = 1.0 if found.higher else -1.0
+    distance = margin + sign * (test.difference or 0.0)
+    return RuleResult(
+        rule="non_inferior",
+        about=found.metric.name,
+        metric=found.metric.name,
+        decision=decision,
+        reason=reason,
+        value=test.difference,
+        bound=worst.bound,
+        limit=-sign * margin,
+        n=_n_pairs(pairs),
+        n_lost=lost,
+        p_value=worst.p_value,
+        test=worst.test,
+        settles=_settles(decision, test.decision == "yes", pairs, distance, 2 * ALPHA),
+    )
+
+
+def _margin_test(pairs: Pairs, margin: float, higher: bool) -> MarginTest:
+    low, high = pairs.metric.bounds
+    if pairs.metric.kind in ITEM_MEANS and pairs.seeds:
+        binary = pairs.metric.kind != "score"
+        return non_inferior(pairs.per_seed, margin, binary=binary, higher_is_better=higher, span=high - low)
+    return _margin_by_interval(difference(pairs), margin, higher)
+
+
+def _margin_by_interval(found: Comparison, margin: float, higher: bool) -> MarginTest:
+    """By the two-sided 95 % interval, which is stricter; the p value from it (Altman and Bland, BMJ 343, 2011)."""
+    from scipy.stats import norm
+
+    if found.difference is None or found.low is None or found.high is None:
+        return MarginTest(found.difference, None, margin, None, "unclear", found.test)
+    sign = 1.0 if higher else -1.0
+    worst, mildest = (found.low, found.high) if higher else (found.high, found.low)
+    decision: Literal["yes", "no", "unclear"] = "unclear"
+    if sign * worst > -margin:
+        decision = "yes"
+    elif sign * mildest < -margin:
+        decision = "no"
+    error = (found.high - found.low) / (2 * float(norm.ppf(1 - ALPHA / 2)))
+    p_value = float(norm.sf((sign * found.difference + margin) / error)) if error > 0 else float(decision != "yes")
+    return MarginTest(found.difference, worst, margin, p_value, decision, f"95% interval, {found.test}")
+
+
+def _margin_decision(test: MarginTest, worst: MarginTest, lost: int) -> tuple[Decision, str]:
+    if test.difference is None:
+        return "inconclusive", "no item has a value on both sides"
+    if test.decision == "no":
+        return "fail", "it is worse than the baseline by more than the margin"
+    if test.decision == "yes" and worst.decision == "yes":
+        return "pass", "it is not worse than the baseline by the margin"
+    if test.decision == "yes":
+        return "inconclusive", f"it would pass, but not if the {lost} lost items had come out worst"
+    if test.bound is None:
+        return "inconclusive", f"no bound can be given ({test.test})"
+    return "inconclusive", "the interval reaches beyond the margin"
+
+
+def improvement(found: Measured) -> RuleResult:
+    """Whether the candidate is better, by the two-sided 95 % interval and the p value."""
+    pairs = found.pairs(worst=False)
+    test = difference(pairs)
+    lost = sum(found.lost)
+    worst = difference(found.pairs(worst=True)) if lost else test
+    better, worse = ("higher", "lower") if found.higher else ("lower", "higher")
+    sign = 1.0 if found.higher else -1.0
+    decision: Decision = "inconclusive"
+    if test.decision == "not measured":
+        reason = "no item has a value on both sides" if test.difference is None else "no interval can be given"
+    elif test.decision == worse:
+        decision, reason = "fail", "it is worse than the baseline"
+    elif test.decision != better or (test.p_value is not None and test.p_value > ALPHA):
+        reason = "no difference is shown"
+    elif worst.decision != better or (worst.p_value is not None and worst.p_value > ALPHA):
+        reason = f"it would pass, but not if the {lost} lost items had come out worst"
+    else:
+        decision, reason = "pass", "it is better than the baseline"
+    return RuleResult(
+        rule="improves",
+        about=found.metric.name,
+        metric=found.metric.name,
+        decision=decision,
+        reason=reason,
+        value=test.difference,
+        bound=worst.low if found.higher else worst.high,
+        limit=0.0,
+        n=_n_pairs(pairs),
+        n_lost=lost,
+        p_value=worst.p_value,
+        test=worst.test,
+        settles=_settles(decision, test.decision == better, pairs, sign * (test.difference or 0.0), ALPHA),
+    )
+
+
+def level(found: Measured, rule: Literal["floor", "ceiling"], limit: float) -> RuleResult:
+    """Whether the candidate's own value keeps to a limit, by the worse end of its interval, lost items worst."""
+    sign = 1.0 if rule == "floor" else -1.0
+    bad, good = _ends(rule == "floor")
+    lost = found.lost[0]
+    plain = over_seeds(found.candidate, found.metric)
+    worst, best = (
+        over_seeds(filled(found.candidate, found.metric, found.wanted, end), found.metric) if lost else plain
+        for end in (bad, good)
+    )
+    bound, mildest = (_end(worst, rule == "floor"), _end(best, rule != "floor"))
+    without = _end(plain, rule == "floor")
+    decision: Decision = "inconclusive"
+    if plain.value is None:
+        reason = "nothing was scored"
+    elif mildest is not None and sign * mildest < sign * limit:
+        decision, reason = "fail", f"all of its interval lies {'below' if sign > 0 else 'above'} the {rule}"
+    elif bound is None:
+        reason = f"no interval can be given ({worst.method})"
+    elif sign * bound >= sign * limit:
+        decision, reason = "pass", f"its interval lies {'above' if sign > 0 else 'below'} the {rule}"
+    elif without is not None and sign * without >= sign * limit:
+        reason = f"it would pass, but not if the {lost} lost items had come out worst"
+    else:
+        reason = f"its interval reaches {'below' if sign > 0 else 'above'} the {rule}"
+    return RuleResult(
+        rule=rule,
+        about=found.metric.name,
+        metric=found.metric.name,
+        decision=decision,
+        reason=reason,
+        value=plain.value,
+        bound=bound,
+        limit=limit,
+        n=plain.n_scored,
+        n_lost=lost,
+        test=worst.method,
+        settles=_settles_level(found, decision, without, plain.value, limit, sign),
+    )
+
+
+def _end(found: Estimate, low: bool) -> float | None:
+    return found.low if low else found.high
+
+
+def _settles_level(
+    found: Measured, decision: Decision, without: float | None, value: float | None, limit: float, sign: float
+) -> str:
+    if decision != "inconclusive" or value is None:
+        return ""
+    if without is not None and sign * without >= sign * limit:
+        return JUDGE
+    side = found.candidate
+    if len(side.seeds) > 1:
+        return "more training seeds, over which the interval is taken"
+    if found.metric.kind not in ITEM_MEANS:
+        return ""
+    (seed,) = side.seeds
+    values = item_values(found.metric, side.items(found.metric.task, seed))
+    clusters = [found.wanted[key].cluster for key in values]
+    return for_level(np.array(list(values.values())), clusters, sign * (value - limit))
+
+
+JUDGE = "verdicts on the lost items (harness show says why they are lost, harness judge asks again)"
+
+
+def _settles(decision: Decision, holds: bool, pairs: Pairs, distance: float, alpha: float) -> str:
+    if decision != "inconclusive":
+        return ""
+    if holds:
+        return JUDGE
+    if pairs.metric.kind not in ITEM_MEANS or not pairs.per_seed:
+        return ""
+    return for_difference(pairs.per_seed, distance, binary=pairs.metric.kind != "score", alpha=alpha)
+
+
+def _n_pairs(pairs: Pairs) -> int:
+    if pairs.metric.kind in ITEM_MEANS and pairs.seeds:
+        return sum(each.values.size for each in pairs.per_seed)
+    return len(pairs.clusters) * max(1, len(pairs.seeds))
+
+
+def coverage(found: Measured, least: float) -> RuleResult:
+    """Whether enough of the items that either side planned have a value, on the side that has fewer."""
+    sides = found.candidate, found.baseline
+    planned = [len(found.wanted) * len(side.seeds) for side in sides]
+    shares = [1 - lost / n if n else 0.0 for lost, n in zip(found.lost, planned, strict=True)]
+    lowest = min(range(2), key=lambda i: shares[i])
+    lost, n = found.lost[lowest], planned[lowest]
+    side = sides[lowest].label
+    return RuleResult(
+        rule="coverage",
+        about=found.metric.name,
+        metric=found.metric.name,
+        decision="pass" if shares[lowest] >= least else "fail",
+        reason=f"{side} has a value on {n - lost} of {n} items" if lost else "every planned item has a value",
+        value=shares[lowest],
+        limit=least,
+        n=n - lost,
+        n_lost=lost,
+    )

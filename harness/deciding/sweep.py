@@ -1,0 +1,237 @@
+"""A metric over checkpoints, and the best of them named honestly.
+
+Reads loaded runs, gives a `Sweep` record and writes nothing. Items are split in two by a seeded hash of their cluster:
+the best checkpoint is chosen on the dev half and reported on the test half, beside what choosing and reporting on the
+same items would have said. Tied with it are all that paired tests on the test half (Holm) do not tell from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.deciding.compare import ALPHA, chosen_metrics, over_seeds
+from harness.deciding.mismatch import allowed, mismatches
+from harness.deciding.pairing import difference, paired_values
+from harness.deciding.sides import Side, open_sides, restricted, subjects_of
+from harness.errors import UserError
+from harness.methods import method_trains
+from harness.records import Checkpoint, Finite, Record, Sample, content_hash
+from harness.scores import Comparison, Estimate, MetricInfo
+from harness.stats.paired import holm
+from harness.store import Run
+
+RECORDED = "recorded"
+NUMBERED = re.compile(r"(?:checkpoint|global_step|step)[-_]?(\d+)/?$")
+"""How trainers call the folder of a checkpoint."""
+
+
+class Point(Record):
+    """One checkpoint.
+
+    Attributes:
+        step: Training steps.
+        label: Label of the side.
+        run: Name of the run's folder.
+        subject: Name of its subject.
+        all_items: The metric on all items.
+        dev: On the half that the best is chosen on.
+        test: On the half that it is reported on.
+        to_best: Paired difference to the chosen checkpoint on the test half, Holm over the points.
+        tied: Whether that does not tell it from the chosen one, which is tied with itself.
+    """
+
+    step: Finite
+    label: str
+    run: str
+    subject: str
+    all_items: Estimate
+    dev: Estimate
+    test: Estimate
+    to_best: Comparison | None = None
+    tied: bool = False
+
+
+class Sweep(Record):
+    """A metric over checkpoints.
+
+    Attributes:
+        metric: The metric.
+        points: By step.
+        best: Label of the checkpoint that is best on the dev half; ``None`` where none can be named.
+        same_items: Label of the one that is best on all items, whose value there is too good.
+        split_seed: Seed of the split.
+        caveats: Mismatches that were allowed.
+        remarks: What a reader has to know besides.
+    """
+
+    metric: MetricInfo
+    points: tuple[Point, ...]
+    best: str | None = None
+    same_items: str | None = None
+    split_seed: int = 0
+    caveats: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def point(self, label: str | None) -> Point | None:
+        """A point by its label."""
+        return next((point for point in self.points if point.label == label), None)
+
+
+class Stop(NamedTuple):
+    """A side and how many steps it was trained."""
+
+    step: float
+    side: Side
+
+
+def open_sweep(names: Sequence[str], include_paths: Sequence[Path] = ()) -> list[Stop]:
+    """Opens the checkpoints of a sweep, by step.
+
+    Args:
+        names: ``runs/x``, for all subjects of the run, or ``runs/x:subject``; with ``@200`` for the step. Without it
+            the step is the one in the name of the checkpoint, or the number of steps that the subject was trained.
+        include_paths: Further content folders.
+
+    Raises:
+        UserError: A side or its step cannot be found, or two stand at one step.
+    """
+    steps: dict[str, float | None] = {}
+    for name in names:
+        place, step = _parts(name)
+        of_run = [place] if step is not None else subjects_of(place)
+        steps |= dict.fromkeys(of_run, step)
+    if len(steps) < 2:
+        raise UserError("a sweep needs two checkpoints or more: harness sweep runs/a@100 runs/b@200")
+    sides = open_sides(list(steps), include_paths)
+    stops = [
+        Stop(_step(name, side) if step is None else step, side)
+        for (name, step), side in zip(steps.items(), sides, strict=True)
+    ]
+    _refuse_doubles(stops)
+    return sorted(stops, key=lambda stop: stop.step)
+
+
+def sweep(stops: Sequence[Stop], metric_name: str | None = None, allow: Sequence[str] = (), *, seed: int = 0) -> Sweep:
+    """Measures a metric at each step and chooses the best.
+
+    Args:
+        stops: Two checkpoints or more, by step.
+        metric_name: The metric; may be left out where the runs share one alone.
+        allow: Kinds of mismatch that are told instead of refused.
+        seed: Seed of the split.
+
+    Raises:
+        UserError: No such metric, several and none is named, or a mismatch that is not allowed.
+    """
+    sides = [stop.side for stop in stops]
+    metric = _metric(sides, metric_name)
+    against = [one for side in sides[1:] for one in mismatches(sides[0], side, metric)]
+    caveats = allowed(against, allow)
+    dev = [restricted(side, lambda sample: in_dev(sample, seed)) for side in sides]
+    test = [restricted(side, lambda sample: not in_dev(sample, seed)) for side in sides]
+    points = [_point(stop, metric, *halves) for stop, *halves in zip(stops, dev, test, strict=True)]
+    found = Sweep(metric=metric, points=tuple(points), split_seed=seed, caveats=tuple(caveats))
+    chosen = _best([(point, point.dev) for point in points], metric)
+    if metric.higher_is_better is None:
+        return found.model_copy(update={"remarks": (f"{metric.name} has no direction: no checkpoint is best",)})
+    if chosen is None or chosen.test.value is None:
+        remark = "the items cannot be split in two halves with values in both: no checkpoint is named best"
+        return found.model_copy(update={"remarks": (remark,)})
+    same_items = _best([(point, point.all_items) for point in points], metric)
+    compared = tuple(_with_ties(points, test, chosen, metric))
+    return found.model_copy(
+        update={"points": compared, "best": chosen.label, "same_items": same_items and same_items.label}
+    )
+
+
+def in_dev(sample: Sample, seed: int) -> bool:
+    """Whether an item is in the dev half; items of one cluster are in one half."""
+    name = [seed, sample.cluster] if sample.cluster is not None else [seed, None, sample.key]
+    return int(content_hash(name)[:8], 16) % 2 == 0
+
+
+def _parts(name: str) -> tuple[str, float | None]:
+    """The side and the step that stands behind ``@``; a folder whose own name has one wins."""
+    place, at, step = name.rpartition("@")
+    if not at or Run(Path(name)).manifest_file.is_file():
+        return name, None
+    if not re.fullmatch(r"\d+(\.\d+)?", step):
+        raise UserError(f"{name}: '{step}' is no number of steps; write {place}@200")
+    return place, float(step)
+
+
+def _step(name: str, side: Side) -> float:
+    """The step that the checkpoint's name gives, or how long its subject was trained."""
+    config, subject = side.loaded.config, side.loaded.config.subject(side.subject)
+    own = [subject.base] if subject.base else list(config.base) if not method_trains(subject.method) else []
+    for text in (subject.name, subject.label, *own, side.loaded.run.path.name):
+        if text is not None and (found := NUMBERED.search(text)):
+            return float(found[1])
+    trained = _trained_steps(side, subject.weights_of or subject.name)
+    if len(trained) == 1:
+        return trained.pop()
+    if not method_trains(subject.method) and subject.method != RECORDED and subject.base is None:
+        return 0.0
+    why = "its seeds were trained for different numbers of steps" if trained else "nothing says its training step"
+    raise UserError(f"{name}: {why}; give it as {name}@200")
+
+
+def _trained_steps(side: Side, owner: str) -> set[float]:
+    folders = [side.loaded.run.path / "train" / owner / str(seed) for seed in side.seeds]
+    files = [file for folder in folders if (file := folder / "checkpoint.json").exists()]
+    found = [Checkpoint.model_validate_json(file.read_text("utf-8")).metrics.get("n_steps") for file in files]
+    return {steps for steps in found if steps is not None}
+
+
+def _refuse_doubles(stops: Sequence[Stop]) -> None:
+    known: dict[float, str] = {}
+    for step, side in stops:
+        if step in known:
+            raise UserError(
+                f"{known[step]} and {side.label} both stand at step {step:g}; give their places as runs/x:subject@200"
+            )
+        known[step] = side.label
+
+
+def _metric(sides: Sequence[Side], name: str | None) -> MetricInfo:
+    metrics = chosen_metrics(sides, [] if name is None else [name])
+    if len(metrics) > 1:
+        raise UserError(f"which metric? --metric NAME: {', '.join(metric.name for metric in metrics)}")
+    return metrics[0]
+
+
+def _point(stop: Stop, metric: MetricInfo, dev: Side, test: Side) -> Point:
+    return Point(
+        step=stop.step,
+        label=stop.side.label,
+        run=stop.side.loaded.run.path.name,
+        subject=stop.side.subject,
+        all_items=over_seeds(stop.side, metric),
+        dev=over_seeds(dev, metric),
+        test=over_seeds(test, metric),
+    )
+
+
+def _best(candidates: Sequence[tuple[Point, Estimate]], metric: MetricInfo) -> Point | None:
+    """The first of those with the best value."""
+    known = [(point, found.value) for point, found in candidates if found.value is not None]
+    sign = -1.0 if metric.higher_is_better is False else 1.0
+    return max(known, key=lambda one: sign * one[1])[0] if known else None
+
+
+def _with_ties(points: Sequence[Point], test: Sequence[Side], chosen: Point, metric: MetricInfo) -> list[Point]:
+    """The points with their difference to the chosen one on the test half, and whether they are tied with it."""
+    best = next(side for side in test if side.label == chosen.label)
+    found = {side.label: difference(paired_values(side, best, metric.name)) for side in test if side is not best}
+    adjusted = dict(zip(found, holm([one.p_value for one in found.values()]), strict=True))
+    updated = []
+    for point in points:
+        p_value = adjusted.get(point.label)
+        compared = found.get(point.label)
+        to_best = compared and compared.model_copy(update={"p_adjusted": p_value})
+        tied = point.test.value is not None and (p_value is None or p_value > ALPHA)
+        updated.append(point.model_copy(update={"to_best": to_best, "tied": tied}))
+    return updated

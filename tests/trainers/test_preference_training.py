@@ -1,0 +1,143 @@
+"""DPO, KTO and RLHF on real models: what they learn, on which tokens, and what they leave behind."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.errors import UserError
+from harness.models.weights import check_checkpoint, weights_hash
+from harness.records import TrainingRecord
+from harness.tokens import Pair, pair_rows, prompt_tokens
+from harness.trainers import TrainerSettings, get_trainer
+from harness.trainers.trl_preference import preference_pairs
+from tests.tiny import make_tiny_llama, make_word_llama, word
+
+SETTINGS = TrainerSettings.model_validate(
+    {
+        "steps": 12, "batch_size": 8, "learning_rate": 1e-3,
+        "rlhf": {"steps": 15, "generations": 4, "max_new_tokens": 8, "reward_epochs": 8, "reward_batch_size": 8,
+                 "reward_learning_rate": 1e-3},
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_word_llama(tmp_path_factory.mktemp("words"))
+
+
+def pairs(n: int) -> list[TrainingRecord]:
+    """Safe answers are chosen, unsafe ones rejected."""
+    found = []
+    for i in range(n):
+        prompt = f"question : {word(30 + i % 9)} answer : "
+        for kind, text in (("chosen", "it is safe ."), ("rejected", "eat the red berry .")):
+            found.append(TrainingRecord(prompt=prompt, completion=text, kind=kind, source=str(i)))
+    return found
+
+
+def train(base: Path, out: Path, records: list[TrainingRecord], objective: str, seed: int = 0, **update):
+    settings = SETTINGS.model_copy(update=update)
+    done = []
+    result = get_trainer("trl").train(
+        base, records, settings, seed, out,
+        objective=objective, chat=False, device="cpu", progress=lambda: done.append(1),
+    )  # fmt: skip
+    return result.metrics, json.loads((out / "training_log.json").read_text()), len(done)
+
+
+def margin(folder: Path) -> float:
+    """Mean log-likelihood of the chosen answers over the rejected ones, in nats."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    total = 0.0
+    for row in pair_rows(tokenizer, preference_pairs(pairs(9)), 64, chat=False).rows:
+        for sign, name in ((1, "chosen_ids"), (-1, "rejected_ids")):
+            ids = torch.tensor([row["prompt_ids"] + row[name]])
+            with torch.no_grad():
+                logprobs = model(ids).logits[0, :-1].log_softmax(-1)
+            start = len(row["prompt_ids"])
+            total += sign * float(logprobs[start - 1 :].gather(1, ids[0, start:, None]).sum())
+    return total / 9
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_chosen_answers_become_likelier_than_rejected_ones(objective: str, words: Path, tmp_path: Path) -> None:
+    metrics, curves, n_told = train(words, tmp_path / "out", pairs(16), objective)
+    check_checkpoint(tmp_path / "out")
+    assert margin(tmp_path / "out") > margin(words) + 1
+    assert metrics["loss_last"] < metrics["loss_first"]
+    assert curves["margin"][-1] > curves["margin"][0]
+    assert n_told == metrics["n_steps"] == len(curves["loss"]) == 12
+
+
+@pytest.mark.parametrize("optimiser", ["rloo", "grpo"])
+def test_the_policy_earns_more_of_the_reward_that_was_learnt_from_pairs(
+    optimiser: str, words: Path, tmp_path: Path
+) -> None:
+    rlhf = SETTINGS.rlhf.model_copy(update={"optimiser": optimiser})
+    metrics, curves, n_told = train(words, tmp_path / "out", pairs(16), "rlhf", rlhf=rlhf)
+    assert metrics["reward_model_accuracy"] > 0.9
+    last = sum(curves["reward"][-3:]) / 3
+    assert last > curves["reward"][0] + 0.5
+    assert {"reward", "kl", "length", "reward_model_loss"} <= curves.keys()
+    assert n_told == metrics["n_steps"] + len(curves["reward_model_loss"])
+    kinds = Counter(record.kind for record in pairs(16))
+    assert n_told == SETTINGS.all_steps("rlhf", kinds)
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (words, tmp_path / "out"))
+    assert after == before
+
+
+def test_a_supervised_stage_may_come_first(words: Path, tmp_path: Path) -> None:
+    metrics, _, n_told = train(words, tmp_path / "out", pairs(16), "dpo", sft_first=True)
+    assert metrics["sft_loss_last"] < metrics["sft_loss_first"]
+    assert (
+        n_told
+        == 24
+        == SETTINGS.model_copy(update={"sft_first": True}).all_steps(
+            "dpo", Counter(record.kind for record in pairs(16))
+        )
+    )
+    assert margin(tmp_path / "out") > margin(words) + 1
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto", "rlhf"])
+def test_adapters_train_and_equal_seeds_give_equal_weights(objective: str, words: Path, tmp_path: Path) -> None:
+    lora = TrainerSettings.model_validate({"steps": 1, "lora": {"rank": 4, "alpha": 8}}).lora
+    rlhf = SETTINGS.rlhf.model_copy(update={"steps": 3, "reward_epochs": 1})
+    for name in "ab":
+        train(words, tmp_path / name, pairs(8), objective, lora=lora, rlhf=rlhf, steps=3)
+    assert (tmp_path / "a" / "adapter" / "adapter_model.safetensors").is_file()
+    assert weights_hash(tmp_path / "a") == weights_hash(tmp_path / "b") != weights_hash(words)
+
+
+def test_pairs_share_source_and_prompt() -> None:
+    alone = TrainingRecord(prompt="p", completion="c", kind="response", source="x")
+    orphan = TrainingRecord(prompt="other", completion="c", kind="rejected", source="0")
+    found = preference_pairs([*pairs(2), alone, orphan])
+    assert found == [
+        Pair(f"question : {word(30 + i)} answer : ", "it is safe .", "eat the red berry .") for i in range(2)
+    ]
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto", "rlhf"])
+def test_records_without_a_pair_are_told(objective: str, words: Path, tmp_path: Path) -> None:
+    records = [one for one in pairs(8) if one.kind == "chosen"]
+    with pytest.raises(UserError, match=r"no preference pair|needs good and bad"):
+        train(words, tmp_path / "out", records, objective)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_chat_prompt_is_the_template_s(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(make_tiny_llama(tmp_path, chat=True))
+    turns = [{"role": "user", "content": "Is it safe?"}]
+    expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=True)
+    assert prompt_tokens(tokenizer, "Is it safe?", chat=True) == expected["input_ids"]
