@@ -253,6 +253,7 @@ class Call(Record):
         cached_tokens: The part of the input that the provider's prompt cache served.
         output_tokens: Billed.
         cost_usd: By the price table; ``None`` where tokens or price are not known.
+        reckoned_usd: What a budget charged for it where the cost is not known.
         seconds: From the first attempt to the reply.
         finished_at: UTC time, ISO 8601.
         batched: Sent through the Batch API.
@@ -269,6 +270,7 @@ class Call(Record):
     cached_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: Finite | None = None
+    reckoned_usd: Finite | None = None
     seconds: Finite = 0.0
     finished_at: str
     batched: bool = False

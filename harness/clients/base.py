@@ -19,7 +19,7 @@ class ChatRequest(NamedTuple):
     Attributes:
         messages: (role, text) in order; roles are ``system``, ``user`` and ``assistant``.
         max_tokens: Longest reply.
-        temperature: 0 is greedy.
+        temperature: 0 is greedy; ``None`` leaves it to the server, for models that take no other.
         n: How many choices to draw.
         seed: Sent where it is not ``None``.
         seat: Tells apart otherwise equal requests whose replies are drawn anew; not on the wire.
@@ -30,7 +30,7 @@ class ChatRequest(NamedTuple):
 
     messages: tuple[tuple[str, str], ...]
     max_tokens: int
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     n: int = 1
     seed: int | None = None
     seat: int = 0

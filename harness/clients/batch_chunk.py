@@ -129,7 +129,7 @@ def answers(text: str) -> Iterator[Answer]:
     for line in text.split("\n"):
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, dict) and isinstance(found.get("custom_id"), str):
             yield _answer(found["custom_id"], found.get("response"), found.get("error"))

@@ -4,20 +4,27 @@ Before a request is sent, the most that it can cost is set aside; when its reply
 place. The most it can cost: as many input tokens as its text has bytes in UTF-8 (no tokenizer makes more), and as many
 output tokens as it allows. Servers bill more at times (text of their own, hidden reasoning), so four times as much is
 set aside until `N_SURE` replies have told, and then what they told with a quarter on top (of the input never less than
-half a token a byte: the next text may be in another language). Shared by all the models of a
-run. Not a bound: what an attempt cost whose reply was lost on the way, for nobody tells.
+half a token a byte: the next text may be in another language). Shared by all the models and processes of a run, through
+a small file under a lock. Not a bound: what an attempt cost whose reply was lost on the way, for nobody tells.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+import struct
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from harness.clients.base import ChatRequest, Usage
 from harness.clients.prices import Price
 from harness.errors import UserError
 
-N_SURE = 32  # replies whose bills tell how far a bill goes
+N_SURE = 8  # replies whose bills tell how far a bill goes
 UNSURE = 4.0  # what the most is multiplied by before they have told
 MARGIN = 1.25  # and what they told is multiplied by afterwards
 _LEAST_INPUT = 0.5
@@ -33,8 +40,8 @@ class BudgetReached(UserError):
         """What is told; one argument alone survives the way from a worker process."""
         return cls(
             f"the budget is reached: {_usd(spent_usd)} of {_usd(limit_usd)} USD are spent and the next request could "
-            "pass it (until 32 replies have told their bills, four times the most that a request can cost is set "
-            "aside for it); what is left is owed (how much, `harness show` tells), and the same command with a larger "
+            f"pass it (until {N_SURE} replies have told their bills, four times the most that one can cost is set "
+            "aside); what is left is owed (how much, `harness show` tells), and the same command with a larger "
             "--budget-usd goes on where this one stopped"
         )
 
@@ -61,46 +68,91 @@ def worst_case(request: ChatRequest, price: Price, batched: bool = False) -> Wor
     return Worst(n_bytes, request.max_tokens * request.n, dearest * discount, price.output * discount)
 
 
-class Budget:
-    """USD that may be spent in all.
+class _State(NamedTuple):
+    """What all processes of a run have spent and set aside, and what replies have told.
 
     Attributes:
-        limit_usd: The limit.
-        spent_usd: What was spent, earlier sessions included.
+        spent_usd: Spent, earlier sessions included.
+        input_usd: Set aside for input, before the factors, and so for the next.
+        output_usd: Set aside for output.
+        n_seen: Replies that told their bill.
+        input_ratio: The largest seen: tokens billed for one that was set aside, and so for the next.
+        output_ratio: Of the output.
     """
 
-    def __init__(self, limit_usd: float, already_spent_usd: float = 0.0) -> None:
+    spent_usd: float
+    input_usd: float = 0.0
+    output_usd: float = 0.0
+    n_seen: float = 0.0
+    input_ratio: float = 0.0
+    output_ratio: float = 0.0
+
+    def factors(self) -> tuple[float, float]:
+        """What input and output tokens are multiplied by."""
+        if self.n_seen < N_SURE:
+            return max(UNSURE, MARGIN * self.input_ratio), max(UNSURE, MARGIN * self.output_ratio)
+        return max(_LEAST_INPUT, MARGIN * self.input_ratio), max(1.0, MARGIN * self.output_ratio)
+
+    def reserved_usd(self) -> float:
+        """What is set aside."""
+        input_factor, output_factor = self.factors()
+        return self.input_usd * input_factor + self.output_usd * output_factor
+
+    def plus(self, worst: Worst, sign: int) -> _State:
+        """With one more, or one less, request's worst case set aside."""
+        return self._replace(
+            input_usd=self.input_usd + sign * worst.input_tokens * worst.input_usd,
+            output_usd=self.output_usd + sign * worst.output_tokens * worst.output_usd,
+        )
+
+
+_LAYOUT = struct.Struct(f"{len(_State._fields)}d")
+
+
+class Budget:
+    """USD that may be spent in all, by every process that opens the same file.
+
+    Args:
+        limit_usd: The limit.
+        already_spent_usd: What earlier sessions spent; ``None`` joins the budget that another process has begun.
+        file: Where the processes of a run keep count together; without it this one counts for itself.
+    """
+
+    def __init__(self, limit_usd: float, already_spent_usd: float | None = 0.0, file: Path | None = None) -> None:
         self.limit_usd = limit_usd
-        self.spent_usd = already_spent_usd
-        self._input_usd = 0.0  # set aside, before the factors
-        self._output_usd = 0.0
-        self._n_seen = 0
-        self._input_ratio = 0.0  # the largest seen: tokens billed for one that was set aside
-        self._output_ratio = 0.0
         self._lock = threading.Lock()
+        self._descriptor = -1
+        if file is None:
+            with tempfile.TemporaryFile() as nameless:
+                self._descriptor = os.dup(nameless.fileno())
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        if already_spent_usd is not None:
+            with self._held():
+                self._put(_State(already_spent_usd))
+
+    @property
+    def spent_usd(self) -> float:
+        """What was spent, earlier sessions included."""
+        return self._state().spent_usd
 
     @property
     def reserved_usd(self) -> float:
         """What is set aside for the requests that are under way."""
-        input_factor, output_factor = self._factors()
-        return self._input_usd * input_factor + self._output_usd * output_factor
-
-    def _factors(self) -> tuple[float, float]:
-        if self._n_seen < N_SURE:
-            return max(UNSURE, MARGIN * self._input_ratio), max(UNSURE, MARGIN * self._output_ratio)
-        return max(_LEAST_INPUT, MARGIN * self._input_ratio), max(1.0, MARGIN * self._output_ratio)
+        return self._state().reserved_usd()
 
     def reserve(self, worst: Worst) -> bool:
         """Sets the most that a request can cost aside, unless the limit could then be passed."""
-        with self._lock:
-            self._add(worst, 1)
-            fits = self.spent_usd + self.reserved_usd <= self.limit_usd
-            if not fits:
-                self._add(worst, -1)
+        with self._held():
+            state = self._get().plus(worst, 1)
+            fits = state.spent_usd + state.reserved_usd() <= self.limit_usd
+            if fits:
+                self._put(state)
             return fits
 
-    def settle(self, worst: Worst, cost_usd: float | None, usage: Usage | None, failed: bool) -> None:
-        """Puts what a request did cost in the place of what was set aside for it.
+    def settle(self, worst: Worst, cost_usd: float | None, usage: Usage | None, failed: bool) -> float:
+        """Puts what a request did cost in the place of what was set aside for it, and gives what it was charged.
 
         Args:
             worst: What was set aside.
@@ -108,21 +160,46 @@ class Budget:
             usage: What the server said it billed.
             failed: Whether there was no reply of use.
         """
-        with self._lock:
+        with self._held():
+            state = self._get()
             if cost_usd is None and not failed:
-                input_factor, output_factor = self._factors()
+                input_factor, output_factor = state.factors()
                 cost_usd = worst.input_tokens * worst.input_usd * input_factor
                 cost_usd += worst.output_tokens * worst.output_usd * output_factor
-            self._add(worst, -1)
-            self.spent_usd += cost_usd or 0.0
+            charged = cost_usd or 0.0
+            state = state.plus(worst, -1)._replace(spent_usd=state.spent_usd + charged)
             if usage is not None:
-                self._n_seen += 1
-                self._input_ratio = max(self._input_ratio, usage.input_tokens / worst.input_tokens)
-                self._output_ratio = max(self._output_ratio, usage.output_tokens / worst.output_tokens)
+                state = state._replace(
+                    n_seen=state.n_seen + 1,
+                    input_ratio=max(state.input_ratio, usage.input_tokens / worst.input_tokens),
+                    output_ratio=max(state.output_ratio, usage.output_tokens / worst.output_tokens),
+                )
+            self._put(state)
+            return charged
 
-    def _add(self, worst: Worst, sign: int) -> None:
-        self._input_usd += sign * worst.input_tokens * worst.input_usd
-        self._output_usd += sign * worst.output_tokens * worst.output_usd
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def _state(self) -> _State:
+        with self._held():
+            return self._get()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Alone among the threads of this process, and among the processes."""
+        with self._lock:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _get(self) -> _State:
+        return _State(*_LAYOUT.unpack(os.pread(self._descriptor, _LAYOUT.size, 0)))
+
+    def _put(self, state: _State) -> None:
+        os.pwrite(self._descriptor, _LAYOUT.pack(*state), 0)
 
 
 def needs_price(model: str) -> UserError:

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 from harness.clients.base import Server
 from harness.clients.wire import OFFICIAL_URL, safe
 
+_FILTER = re.compile(
+    r"(?i)content_filter|content_policy|content management policy|ResponsibleAIPolicyViolation|moderation"
+)
 _TIMEOUTS = (408, 409, 425)  # the server asks for another attempt
 
 
@@ -25,6 +28,8 @@ class Kind(Enum):
     UNREACHABLE = auto()  # nothing was sent
     AGAIN = auto()  # the server or the way to it failed; the attempt may have been billed
     REQUEST = auto()  # this request is at fault
+    FILTERED = auto()  # the provider's content filter will not have this prompt: an outcome, not a fault
+    DENIED = auto()  # forbidden or unknown: every request, where none has been answered, else this one
     ALL = auto()  # every request would fail alike
 
 
@@ -67,8 +72,11 @@ def of_status(status: int, headers: Mapping[str, str], content: bytes, server: S
     detail = safe(f"{status} {told}", server)
     if status == 429 and "insufficient_quota" in (inner.get("code"), inner.get("type")):
         return Failure(Kind.ALL, f"{_address(server)} says that the quota is used up: {detail}", status=status)
-    if status in (401, 403, 404):
-        return Failure(Kind.ALL, f"{_lesson(status, server)} ({detail})", status=status)
+    if status in (400, 403) and _filtered(inner):
+        return Failure(Kind.FILTERED, detail, status=status)
+    if status in (401, 402, 403, 404):
+        kind = Kind.ALL if status in (401, 402) else Kind.DENIED
+        return Failure(kind, f"{_lesson(status, server)} ({detail})", status=status)
     if status == 429 or status >= 500 or status in _TIMEOUTS:
         kind = Kind.BUSY if status == 429 else Kind.OVERLOADED if status in (503, 529) else Kind.AGAIN
         return Failure(kind, detail, retry_after(headers, time.time()), status=status)
@@ -76,11 +84,20 @@ def of_status(status: int, headers: Mapping[str, str], content: bytes, server: S
     return Failure(Kind.REQUEST, detail, param=param if isinstance(param, str) else None, status=status)
 
 
+def _filtered(error: Mapping[str, Any]) -> bool:
+    """Whether an error says that a content filter stopped the prompt (Azure and OpenAI name it so, and gateways)."""
+    told = [error.get(field) for field in ("code", "type", "message")]
+    inner, metadata = error.get("innererror"), error.get("metadata")
+    told.append(inner.get("code") if isinstance(inner, Mapping) else None)
+    flagged = isinstance(metadata, Mapping) and "flagged_input" in metadata
+    return flagged or any(isinstance(text, str) and _FILTER.search(text) for text in told)
+
+
 def _error(content: bytes) -> Mapping[str, Any]:
     """The part of an error's body that tells."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     inner = body.get("error", body) if isinstance(body, dict) else {}
     return inner if isinstance(inner, dict) else {"message": inner}
@@ -90,6 +107,8 @@ def _lesson(status: int, server: Server) -> str:
     where = _address(server)
     if status == 404:
         return f"{where} does not serve '{server.model}' or is not the base_url of an OpenAI-compatible server"
+    if status == 402:
+        return f"{where} wants to be paid first: no credit is left"
     refused = "refuses the API key" if status == 401 else "does not allow this"
     return f"{where} {refused}: check the environment variable {server.api_key_env}, and base_url"
 

@@ -27,6 +27,7 @@ from harness.records import Call
 GROUP_SECONDS = 0.05
 GROUP_SIZE = 64
 _MAX_HELD = 1024  # asks that are answered, or wait for an equal one, and are not handed on yet
+_MENDED_SECONDS = 60.0  # before the ledger's last line, from which what was paid is looked for in the cache
 _LAST_SHARE = 0.1  # of a budget, for which no further batch is made
 _END: Final = object()
 
@@ -79,7 +80,9 @@ def mend(ledger: Ledger, cache: ReplyCache) -> int:
 
     Called once a run, before its budget is made from the ledger.
     """
-    lines = cache.paid_since(ledger.name, ledger.written_at())
+    # Of several models side by side one may have written after another had paid; a line known already is not added.
+    since = ledger.written_at() - (_MENDED_SECONDS if ledger.path.exists() else 0.0)
+    lines = cache.paid_since(ledger.name, since)
     if lines:
         written = {call.key for call in ledger.calls() if call.outcome not in ("error", "stored")}
         lost = [Call.model_validate_json(line) for key, line in lines.items() if key not in written]
@@ -222,16 +225,16 @@ class _Stream:
         key = sent.tag
         self.n_sent -= 1
         self.n_held += 1
-        worst = self.worst.pop(key, None)
+        worst, reckoned = self.worst.pop(key, None), None
         if worst is not None and self.front.budget is not None:
             bill = cost(reply.usage, self.front.price, reply.batched)
-            self.front.budget.settle(worst, bill, reply.usage, reply.failed)
-        self._gather(key, self.askers[key][0], reply, sent=True)
+            reckoned = self.front.budget.settle(worst, bill, reply.usage, reply.failed)
+        self._gather(key, self.askers[key][0], reply, sent=True, reckoned_usd=reckoned)
         if len(self.group) >= GROUP_SIZE or time.monotonic() - self.written_at > GROUP_SECONDS:
             self._write()
 
-    def _gather(self, key: str, ask: Ask, reply: Reply, sent: bool) -> None:
-        call = entry(key, ask.request, reply, self.front.server.model, self.front.price)
+    def _gather(self, key: str, ask: Ask, reply: Reply, sent: bool, reckoned_usd: float | None = None) -> None:
+        call = entry(key, ask.request, reply, self.front.server.model, self.front.price, reckoned_usd)
         with self.lock:
             self.group.append(_Settled(key, ask, reply, call.to_line(), sent))
 

@@ -64,7 +64,7 @@ class Ledger:
     def written_at(self) -> float:
         """When it was last written (seconds of the Unix epoch); where there is none yet, when its folder was.
 
-        What was paid before belongs to an earlier run at the same place.
+        What was paid long before belongs to an earlier run at the same place.
         """
         written = self.path if self.path.exists() else self.path.parent
         return written.stat().st_mtime if written.exists() else time.time()
@@ -78,14 +78,17 @@ class Ledger:
         store.append(self.path, calls)
 
     def spent_usd(self) -> float:
-        """The sum of the known costs, all roles together."""
-        return sum(call.cost_usd or 0.0 for call in self.calls())
+        """What all calls came to; a bill that the server did not tell as it was reckoned then."""
+        return sum(call.cost_usd if call.cost_usd is not None else call.reckoned_usd or 0.0 for call in self.calls())
 
 
-def entry(key: str, request: ChatRequest, reply: Reply, model: str, price: Price | None) -> Call:
-    """The ledger line of a reply."""
+def entry(
+    key: str, request: ChatRequest, reply: Reply, model: str, price: Price | None, reckoned_usd: float | None = None
+) -> Call:
+    """The ledger line of a reply; ``reckoned_usd`` is what a budget charged for it."""
     usage = reply.usage
     stored = reply.stored
+    known = 0.0 if stored else cost(usage, price, reply.batched)
     return Call(
         key=key,
         role=request.role,
@@ -96,7 +99,8 @@ def entry(key: str, request: ChatRequest, reply: Reply, model: str, price: Price
         input_tokens=0 if stored else usage and usage.input_tokens,
         cached_tokens=0 if stored else usage and usage.cached_tokens,
         output_tokens=0 if stored else usage and usage.output_tokens,
-        cost_usd=0.0 if stored else cost(usage, price, reply.batched),
+        cost_usd=known,
+        reckoned_usd=reckoned_usd if known is None else None,
         seconds=reply.seconds,
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         batched=reply.batched,

@@ -14,6 +14,7 @@ from harness.clients.base import Ask, Reply, Server
 from harness.clients.limiter import Limiter
 from harness.clients.quirks import Quirks
 from harness.clients.sender import Sender
+from harness.errors import UserError
 
 _IDLE_SECONDS = 0.02  # until a source that had nothing is asked again
 _BATCH = 64
@@ -75,3 +76,5 @@ class LiveTransport:
                     yield ask, reply
         if trouble is not None:
             raise trouble
+        if sender.fatal:  # told also where it came to light with the last request
+            raise UserError(sender.fatal)

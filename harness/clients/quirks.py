@@ -40,6 +40,7 @@ _MENTIONS = {  # field of the body → how a refusal names it
 }
 _UNSUPPORTED = re.compile(
     r"(?i)unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra (?:inputs|fields)|not (?:permitted|allowed)"
+    r"|must be (?:less|at most|between)|maximum value|too (?:large|many)"
 )
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _IDS_REMEMBERED = 4096
@@ -128,7 +129,7 @@ def _follows(text: str, schema: str) -> bool:
     """Whether a text is JSON with the fields that a schema requires (servers that obey, obey in full)."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     wanted = json.loads(schema)
     return wanted.get("type") != "object" or (isinstance(found, dict) and set(wanted.get("required", ())) <= set(found))

@@ -13,12 +13,12 @@ import json
 import queue
 import random
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
 from harness.clients import faults, wire
-from harness.clients.base import Ask, Reply, Server, Usage
+from harness.clients.base import Ask, Choice, ChoiceOutcome, Reply, Server, Usage
 from harness.clients.faults import Failure, Kind
 from harness.clients.limiter import Flight, Limiter
 from harness.clients.quirks import Quirks, Shape
@@ -28,6 +28,8 @@ _HAND_OVER_SECONDS = 0.02  # replies that come within it cross over together
 _BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 30.0  # after a failure
 _RETURN_SECONDS, _MAX_RETURN_SECONDS = 0.1, 5.0  # after a refusal for want of room: the limiter knows how many may go
 _N_UNANSWERED = 4  # attempts on a server that is not there and never was
+_N_FORBIDDEN = 4  # requests that were forbidden before any was answered (a gateway may forbid single prompts)
+_N_ALIKE = 24  # requests that were refused with the same words before any was answered
 
 
 class _Job:
@@ -64,6 +66,7 @@ class Sender:
         self.max_attempts, self.patience_seconds = max_attempts, patience_seconds
         self.fatal: str | None = None
         self.n_answered = 0
+        self._refusals: Counter[str] = Counter()  # of requests that were at fault, before any was answered
         self._pool = _pool(server, limiter.max_concurrency)
         self._client = _client(server, self._pool)  # its layers around a call cost as much as all the rest: left out
         self._url = str(self._client.base_url).rstrip("/") + wire.PATHS[server.api]
@@ -189,8 +192,8 @@ class Sender:
     def _answered(self, job: _Job, shape: Shape, content: bytes) -> None:
         try:
             found: Any = json.loads(content)
-        except ValueError as error:
-            return self._again(job, Failure(Kind.AGAIN, f"malformed reply: {error}"))
+        except (ValueError, RecursionError) as error:
+            return self._again(job, Failure(Kind.AGAIN, f"malformed reply: {type(error).__name__} {error}"))
         reply = wire.parse(found, self.server)
         if reply.failed:
             job.usage = _sum(job.usage, reply.usage)
@@ -208,6 +211,10 @@ class Sender:
             self.limiter.lost(flight)
         if failure.kind is Kind.ALL:
             self.fatal = self.fatal or failure.detail
+        elif failure.kind is Kind.FILTERED:
+            self._finish(job, Reply((Choice(ChoiceOutcome.FILTERED, ""),), usage=Usage(), detail=failure.detail))
+        elif failure.kind is Kind.DENIED:
+            self._refuse(job, failure, 1 if failure.status == 404 else _N_FORBIDDEN)
         elif failure.kind is Kind.REQUEST:
             self._reconsider(job, failure, body)
         elif failure.status == 500 and job.n_failed and self.quirks.concede_schema(shape):
@@ -219,10 +226,19 @@ class Sender:
         """The server will not have the request: another attempt without what it does not know, if that is it."""
         quirk = self.quirks.concede(failure, body)
         if quirk is None or quirk in job.conceded:
-            self._finish(job, Reply((), detail=failure.detail))
+            self._refuse(job, failure, _N_ALIKE)
         else:
             job.conceded.add(quirk)
             self._waiting.appendleft(job)
+
+    def _refuse(self, job: _Job, failure: Failure, n_alike: int) -> None:
+        """The request is given up; where so many fared alike and none was answered, all are: it is not the request."""
+        if not self.n_answered:
+            words = "denied" if failure.kind is Kind.DENIED else failure.detail
+            self._refusals[words] += 1
+            if self._refusals[words] >= n_alike:
+                self.fatal = self.fatal or failure.detail
+        self._finish(job, Reply((), detail=failure.detail))
 
     def _again(self, job: _Job, failure: Failure) -> None:
         """Another attempt after a delay, while there is hope."""
@@ -235,7 +251,12 @@ class Sender:
             job.n_failed += 1
             hopeless = job.n_failed >= self.max_attempts or failure.pause > self.patience_seconds
             delay = _delay(_BACKOFF_SECONDS, job.n_failed, _MAX_BACKOFF_SECONDS)
-        if failure.kind is Kind.UNREACHABLE and not self.n_answered and job.n_attempts >= _N_UNANSWERED:
+        if failure.kind is Kind.BUSY and failure.pause > self.patience_seconds:
+            self.fatal = (
+                self.fatal or f"the server asks to wait for {failure.pause:.0f} s; the same command resumes then"
+            )
+            self._finish(job, Reply((), detail=failure.detail))
+        elif failure.kind is Kind.UNREACHABLE and not self.n_answered and job.n_attempts >= _N_UNANSWERED:
             self.fatal = self.fatal or failure.detail
         elif hopeless:
             self._finish(job, Reply((), detail=failure.detail))

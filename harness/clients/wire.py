@@ -62,7 +62,8 @@ def body(request: ChatRequest, server: Server, *, schema: bool = True) -> dict[s
         "messages" if chat else "input": messages,
         limit: request.max_tokens,
     }
-    found["temperature"] = request.temperature
+    if request.temperature is not None:
+        found["temperature"] = request.temperature
     if chat and request.n > 1:
         found["n"] = request.n
     if chat and request.seed is not None:

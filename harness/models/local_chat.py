@@ -76,7 +76,7 @@ class LocalChat:
 def _decoding(draw: tuple[Ask, int]) -> Decoding:
     request = draw[0].request
     seed = (request.seed or 0) + request.seat + draw[1]
-    return Decoding(max_new_tokens=request.max_tokens, temperature=request.temperature, seed=seed)
+    return Decoding(max_new_tokens=request.max_tokens, temperature=request.temperature or 0.0, seed=seed)
 
 
 def _order(draw: tuple[Ask, int]) -> tuple[int, float, int]:

@@ -63,7 +63,7 @@ class Worker:
     @cached_property
     def models(self) -> JudgeModels:
         """What analysts and judges of the preparation are asked through."""
-        return JudgeModels(self.config, self.run, self.include_paths)
+        return JudgeModels(self.config, self.run, self.include_paths, joins=True)
 
     @cached_property
     def judges(self) -> Judges:

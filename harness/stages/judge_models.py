@@ -25,6 +25,8 @@ from harness.records import ModelSpec, content_hash
 from harness.sources import base_folder, open_checkpoint
 from harness.store import Run
 
+BUDGET = ".budget"
+"""File in which the processes of a run count together what they spend."""
 THIS_MACHINE = "http://localhost"
 """Where local weights are asked, as far as cache and price table are concerned."""
 folder_hash = cache(weights_hash)
@@ -38,12 +40,18 @@ class JudgeModels:
         config: The configuration.
         run: Where calls are noted.
         include_paths: Further content folders, for a price table of the user's.
+        joins: Counts on with the budget that the run's first process has begun.
     """
 
-    def __init__(self, config: RunConfig, run: Run | None = None, include_paths: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, config: RunConfig, run: Run | None = None, include_paths: Sequence[Path] = (), *, joins: bool = False
+    ) -> None:
         self.config, self.run, self.include_paths = config, run, tuple(include_paths)
+        self._joins = joins
         self.front = cache(self._front)
         self.local = cache(self._local)
+        if run is not None and config.throughput.budget_usd is not None and not joins:
+            assert self._budget  # begun now, so that every worker finds it
 
     def judge_model(self, name: str, settings: JudgeConfig, *, chat: bool) -> JudgeModel:
         """A model, as a judge with these settings asks it.
@@ -73,9 +81,13 @@ class JudgeModels:
 
     @cached_property
     def _budget(self) -> Budget | None:
-        mend(self._ledger, self._cache)
-        limit = self.config.throughput.budget_usd
-        return None if limit is None else Budget(limit, self._ledger.spent_usd())
+        assert self.run is not None
+        limit, file = self.config.throughput.budget_usd, self.run.path / BUDGET
+        if not self._joins:
+            mend(self._ledger, self._cache)
+        if limit is None:
+            return None
+        return Budget(limit, None if self._joins else self._ledger.spent_usd(), file)
 
     def _front(self, name: str) -> Front:
         model = self.config.models[name]

@@ -106,3 +106,18 @@ def test_the_message_is_one_line_for_the_user():
     assert "9.88 of 10.00 USD" in str(told)
     assert "--budget-usd" in str(told)
     assert "\n" not in str(told)
+
+
+def test_processes_that_open_the_same_file_keep_one_budget(tmp_path):
+    worst = worst_case(REQUEST, PRICE)
+    first = Budget(10.0, 4.0, tmp_path / "budget")
+    second = Budget(10.0, None, tmp_path / "budget")
+    n_first = n_second = 0
+    while first.reserve(worst):
+        n_first += 1
+        n_second += second.reserve(worst)
+    assert n_first - 1 <= n_second
+    assert first.reserved_usd == second.reserved_usd <= 6.0
+    second.settle(worst, 0.5, HONEST, failed=False)
+    assert first.spent_usd == 4.5
+    assert Budget(10.0, 1.0, tmp_path / "budget").reserved_usd == 0.0  # a later start begins anew
