@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from harness.clients.probe import probe
 from harness.config import load_config, recipe_names
 from harness.content import find
 from harness.errors import UserError
 from harness.judging import check_cases
 from harness.judging.folders import judge_names
 from harness.prompting import FOLDER, load_templates
+from harness.stages.judge_models import server_of
 from harness.stages.plan import make_plan
 from harness.stages.score import check_claims
 from harness.tasks import load_spec, task_names
@@ -48,6 +50,16 @@ def check_all(
     if recipe is not None:
         each("plans", [recipe], lambda name: _plan(name, overrides, include_paths))
     return problems, counts
+
+
+def probe_servers(recipe: str, overrides: Sequence[str]) -> dict[str, dict[str, bool | None]]:
+    """Asks every server that a recipe names a few tiny questions: model → feature → whether it works.
+
+    Raises:
+        UserError: A server cannot be asked.
+    """
+    models = load_config(recipe, overrides).models
+    return {name: probe(server_of(model)) for name, model in models.items() if model.remote}
 
 
 def _layout(name: str, include_paths: Sequence[Path]) -> Iterable[str]:

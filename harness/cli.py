@@ -24,6 +24,8 @@ INTERRUPTED = 130
 INCOMPLETE = 5
 """Exit code of a start that ended well but leaves judgments owed: a budget, or failed calls."""
 
+_YES = {True: "yes", False: "no", None: "not to be told"}
+
 app = typer.Typer(
     name="harness",
     help="Train aligned models, score them, and print the tables of a paper with their error bars.",
@@ -232,16 +234,25 @@ def plan(
 def check(
     recipe: Annotated[str | None, typer.Argument(help="A recipe to check besides the content folders.")] = None,
     set_: Set = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the recipe's servers what they can; costs pennies.")
+    ] = False,
     include_path: Include = None,
     as_json: Json = False,
 ) -> None:
-    """Check recipes, tasks, judges (gold cases) and layouts without any model."""
-    from harness.check import check_all
+    """Check recipes, tasks, judges (gold cases) and layouts without any model; with --probe, what servers can do."""
+    from harness.check import check_all, probe_servers
 
+    if probe and recipe is None:
+        raise UserError("--probe asks the servers of a recipe: name one, such as: harness check pku_saferlhf --probe")
     problems, n_checked = check_all(recipe, set_ or [], include_path or [])
+    servers = probe_servers(recipe, set_ or []) if probe and recipe is not None else {}
     if as_json:
-        print(json.dumps({"checked": n_checked, "problems": problems}, indent=1))
+        print(json.dumps({"checked": n_checked, "problems": problems, "servers": servers}, indent=1))
     else:
+        for name, features in servers.items():
+            told = ", ".join(f"{feature} {_YES[works]}" for feature, works in features.items())
+            print(f"{name}: {told}")
         for problem in problems:
             print(problem)
         print(f"{sum(n_checked.values())} checked ({_counts(n_checked)}), {len(problems)} problems")
@@ -345,10 +356,12 @@ def _leave(n_failed: int) -> None:
 
 def _score_and_report(target: Any, includes: list[Path], as_json: bool, summary: dict[str, Any] | None = None) -> None:
     from harness.reporting.report import report_run
+    from harness.stages.loading import load
     from harness.stages.rescore import rescore
 
-    scores = rescore(target, includes)
-    report_run(target, scores, includes)
+    loaded = load(target, includes)
+    scores = rescore(target, includes, loaded)
+    report_run(target, scores, includes, loaded)
     _show_scores(target, scores, includes, as_json, summary)
 
 

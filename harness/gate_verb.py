@@ -26,6 +26,8 @@ def gate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Say whether a candidate may replace a baseline: exit code 0 it may, 3 it may not, 4 that is not shown."""
+    import gc
+
     from harness.deciding import gate_ci, gate_text
     from harness.deciding.gate import gate
     from harness.deciding.policy import load_policy
@@ -42,6 +44,7 @@ def gate(
     }
     rules = load_policy(policy)
     first, second = open_sides([candidate, baseline], include_path or [])
+    gc.freeze()  # statsmodels collects garbage at every correction, each time going through all that was loaded
     found = gate(rules, first, second, include_path or [])
     if out is not None:
         write_whole(out, formats[format_](found).encode("utf-8", "replace"))

@@ -2,10 +2,12 @@
 
 Before a request is sent, the most that it can cost is set aside; when its reply comes, what it did cost takes that
 place. The most it can cost: as many input tokens as its text has bytes in UTF-8 (no tokenizer makes more), and as many
-output tokens as it allows. Servers bill more at times (text of their own, hidden reasoning), so four times as much is
-set aside until `N_SURE` replies have told, and then what they told with a quarter on top (of the input never less than
-half a token a byte: the next text may be in another language). Shared by all the models and processes of a run, through
-a small file under a lock. Not a bound: what an attempt cost whose reply was lost on the way, for nobody tells.
+output tokens as it allows; no bills within that pass the limit. Some servers bill more (text of their own, hidden
+reasoning): until `N_SURE` replies have told, four times as much is set aside, and afterwards, where they told of more,
+that with a quarter on top. Where so much is not left, requests go one at a time for the most alone, so that little is
+left over; a server that bills up to four times the most can then pass the limit once, by three times the most of one
+request. Shared by all the models and processes of a run, through a small file under a lock. Not a bound: what an
+attempt cost whose reply was lost on the way, for nobody tells.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import os
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +30,8 @@ from harness.errors import UserError
 
 N_SURE = 8  # replies whose bills tell how far a bill goes
 UNSURE = 4.0  # what the most is multiplied by before they have told
-MARGIN = 1.25  # and what they told is multiplied by afterwards
-_LEAST_INPUT = 0.5
+MARGIN = 1.25  # and what they told is multiplied by afterwards, where it is more than the most
+STALE_SECONDS = 900.0  # without a word, after which what another process has set aside is not waited for
 _TOKENS_A_MESSAGE = 16  # generous: chat formats spend three to seven
 _TOKENS_A_REQUEST = 32
 
@@ -40,8 +44,7 @@ class BudgetReached(UserError):
         """What is told; one argument alone survives the way from a worker process."""
         return cls(
             f"the budget is reached: {_usd(spent_usd)} of {_usd(limit_usd)} USD are spent and the next request could "
-            f"pass it (until {N_SURE} replies have told their bills, four times the most that one can cost is set "
-            "aside); what is left is owed (how much, `harness show` tells), and the same command with a larger "
+            "pass it; what is left is owed (how much, `harness show` tells), and the same command with a larger "
             "--budget-usd goes on where this one stopped"
         )
 
@@ -68,6 +71,14 @@ def worst_case(request: ChatRequest, price: Price, batched: bool = False) -> Wor
     return Worst(n_bytes, request.max_tokens * request.n, dearest * discount, price.output * discount)
 
 
+class Room(Enum):
+    """Whether a request may be sent."""
+
+    GIVEN = auto()
+    LATER = auto()  # not before some of those under way, here or in another process, have come back
+    NONE = auto()  # not within this limit
+
+
 class _State(NamedTuple):
     """What all processes of a run have spent and set aside, and what replies have told.
 
@@ -75,6 +86,8 @@ class _State(NamedTuple):
         spent_usd: Spent, earlier sessions included.
         input_usd: Set aside for input, before the factors, and so for the next.
         output_usd: Set aside for output.
+        n_open: Requests under way.
+        touched_at: When the last one was sent or came back (seconds of the Unix epoch).
         n_seen: Replies that told their bill.
         input_ratio: The largest seen: tokens billed for one that was set aside, and so for the next.
         output_ratio: Of the output.
@@ -83,26 +96,38 @@ class _State(NamedTuple):
     spent_usd: float
     input_usd: float = 0.0
     output_usd: float = 0.0
+    n_open: float = 0.0
+    touched_at: float = 0.0
     n_seen: float = 0.0
     input_ratio: float = 0.0
     output_ratio: float = 0.0
 
-    def factors(self) -> tuple[float, float]:
-        """What input and output tokens are multiplied by."""
-        if self.n_seen < N_SURE:
-            return max(UNSURE, MARGIN * self.input_ratio), max(UNSURE, MARGIN * self.output_ratio)
-        return max(_LEAST_INPUT, MARGIN * self.input_ratio), max(1.0, MARGIN * self.output_ratio)
+    def committed_usd(self, least: float = 1.0) -> float:
+        """What is spent and, at so many times the most or what was told to be more, set aside."""
+        return self.spent_usd + self._most_usd(self.input_usd, self.output_usd, least)
 
-    def reserved_usd(self) -> float:
-        """What is set aside."""
-        input_factor, output_factor = self.factors()
-        return self.input_usd * input_factor + self.output_usd * output_factor
+    def most_usd(self, worst: Worst) -> float:
+        """The most that a request can cost, as far as replies have told."""
+        return self._most_usd(worst.input_tokens * worst.input_usd, worst.output_tokens * worst.output_usd, 1.0)
+
+    def _most_usd(self, input_usd: float, output_usd: float, least: float) -> float:
+        factors = (MARGIN * ratio if ratio > 1 else 1.0 for ratio in (self.input_ratio, self.output_ratio))
+        of_input, of_output = (max(least, factor) for factor in factors)
+        return input_usd * of_input + output_usd * of_output
+
+    @property
+    def caution(self) -> float:
+        """What the most is multiplied by, as long as several are under way."""
+        return UNSURE if self.n_seen < N_SURE else 1.0
 
     def plus(self, worst: Worst, sign: int) -> _State:
         """With one more, or one less, request's worst case set aside."""
+        n_open = self.n_open + sign
         return self._replace(
-            input_usd=self.input_usd + sign * worst.input_tokens * worst.input_usd,
-            output_usd=self.output_usd + sign * worst.output_tokens * worst.output_usd,
+            input_usd=self.input_usd + sign * worst.input_tokens * worst.input_usd if n_open else 0.0,
+            output_usd=self.output_usd + sign * worst.output_tokens * worst.output_usd if n_open else 0.0,
+            n_open=n_open,
+            touched_at=time.time(),
         )
 
 
@@ -140,16 +165,19 @@ class Budget:
     @property
     def reserved_usd(self) -> float:
         """What is set aside for the requests that are under way."""
-        return self._state().reserved_usd()
+        state = self._state()
+        return state.committed_usd(state.caution) - state.spent_usd
 
-    def reserve(self, worst: Worst) -> bool:
+    def reserve(self, worst: Worst) -> Room:
         """Sets the most that a request can cost aside, unless the limit could then be passed."""
         with self._held():
-            state = self._get().plus(worst, 1)
-            fits = state.spent_usd + state.reserved_usd() <= self.limit_usd
-            if fits:
-                self._put(state)
-            return fits
+            before = self._get()
+            after = before.plus(worst, 1)
+            if after.committed_usd(1.0 if before.n_open == 0 else after.caution) <= self.limit_usd:
+                self._put(after)
+                return Room.GIVEN
+            awaited = before.n_open > 0 and time.time() - before.touched_at < STALE_SECONDS
+            return Room.LATER if awaited else Room.NONE
 
     def settle(self, worst: Worst, cost_usd: float | None, usage: Usage | None, failed: bool) -> float:
         """Puts what a request did cost in the place of what was set aside for it, and gives what it was charged.
@@ -163,9 +191,7 @@ class Budget:
         with self._held():
             state = self._get()
             if cost_usd is None and not failed:
-                input_factor, output_factor = state.factors()
-                cost_usd = worst.input_tokens * worst.input_usd * input_factor
-                cost_usd += worst.output_tokens * worst.output_usd * output_factor
+                cost_usd = state.most_usd(worst)
             charged = cost_usd or 0.0
             state = state.plus(worst, -1)._replace(spent_usd=state.spent_usd + charged)
             if usage is not None:

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from harness.clients.base import Ask, ChatRequest, Reply, Server, Transport
-from harness.clients.budget import Budget, BudgetReached, Worst, needs_price, worst_case
+from harness.clients.budget import Budget, BudgetReached, Room, Worst, needs_price, worst_case
 from harness.clients.cache import Paid, ReplyCache
 from harness.clients.ledger import Ledger, entry
 from harness.clients.prices import Price, cost
@@ -172,12 +172,13 @@ class _Stream:
                 key = self.front.key(ask.request)
                 if self._answered(key, ask):
                     continue
-                if self._affordable(key, ask):
+                room = self._room(key, ask)
+                if room is Room.GIVEN:
                     self.n_sent += 1
                     self.askers[key] = [ask]
                     yield Ask(ask.request, key)
                     continue
-                if self.n_sent == 0:
+                if room is Room.NONE and self.n_sent == 0:
                     self.ended = self.over_budget = True
                     return
             if self.n_sent == 0 and self.group:
@@ -205,20 +206,26 @@ class _Stream:
             self._gather(key, ask, reply, sent=False)
         return reply is not None
 
-    def _affordable(self, key: str, ask: Ask) -> bool:
+    def _room(self, key: str, ask: Ask) -> Room:
+        """Whether the budget has room for a request; one that has to wait comes next again."""
         if self.front.budget is None or self.front.price is None:
-            return True
+            return Room.GIVEN
         worst = worst_case(ask.request, self.front.price, self.front.batched)
-        if not self._waits_for_batches(self.front.budget) and self.front.budget.reserve(worst):
+        room = self._next_batch(self.front.budget) or self.front.budget.reserve(worst)
+        if room is Room.GIVEN:
             self.worst[key], self.refused = worst, False
-            return True
-        self.unaffordable, self.refused = ask, True
-        return False
+        else:
+            self.unaffordable, self.refused = ask, True
+        return room
 
-    def _waits_for_batches(self, budget: Budget) -> bool:
+    def _next_batch(self, budget: Budget) -> Room | None:
         """A batch may take a day: what a budget has no room for waits for all of them, or is left when little is."""
+        if not (self.front.batched and self.refused):
+            return None
+        if self.n_sent:
+            return Room.LATER
         little = budget.limit_usd - budget.spent_usd < _LAST_SHARE * budget.limit_usd
-        return self.front.batched and self.refused and (self.n_sent > 0 or little)
+        return Room.NONE if little else None
 
     def _settle(self, sent: Ask, reply: Reply) -> None:
         """Takes a reply from the transport, whose asks are tagged with their keys."""

@@ -16,14 +16,14 @@ from harness.deciding.compare import over_seeds, side_info
 from harness.deciding.gate_derived import derive
 from harness.deciding.gate_filled import planned_by
 from harness.deciding.gate_items import turned_bad
-from harness.deciding.gate_records import check_files, told
+from harness.deciding.gate_records import check_files, lines, told
 from harness.deciding.gate_result import Decision, Gate, RuleResult, overall
 from harness.deciding.gate_rules import ALPHA, Measured
 from harness.deciding.mismatch import mismatches, remarks
 from harness.deciding.policy import LoadedPolicy, MetricRules
 from harness.deciding.sides import Side
 from harness.errors import unknown_name
-from harness.records import JUDGED, Call, Verdict
+from harness.records import JUDGED, Call
 from harness.scores import MetricInfo
 from harness.stats.paired import holm
 from harness.store import read
@@ -60,12 +60,12 @@ def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: S
     tasks = list(dict.fromkeys(metric.task for metric in metrics.values()))
     return Gate(
         decision=overall(rule.decision for rule in rules),
-        policy=loaded.path.name,
+        policy=loaded.path.name if loaded.path.is_absolute() else loaded.path.as_posix(),
         policy_sha256=hashlib.sha256(loaded.path.read_bytes()).hexdigest(),
         description=loaded.policy.description,
         candidate=side_info(candidate),
         baseline=side_info(baseline),
-        metrics=tuple(metrics.values()),
+        metrics=(*metrics.values(), *_further(loaded, candidate)),
         rules=tuple(rule.model_copy(update={"line": _line(loaded, rule)}) for rule in rules),
         notes=tuple(dict.fromkeys([*notes, *remarks(candidate, baseline, tasks)])),
     )
@@ -81,6 +81,12 @@ def _metrics(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> dict[str,
         found[name] = _directed(loaded, known[name], rules)
         _check_scale(loaded, found[name], rules)
     return found
+
+
+def _further(loaded: LoadedPolicy, candidate: Side) -> list[MetricInfo]:
+    """The metrics that are only required."""
+    names = [name for name in dict.fromkeys(loaded.policy.required.metrics) if name not in loaded.policy.metrics]
+    return [metric for name in names if (metric := candidate.loaded.metric(name)) is not None]
 
 
 def _directed(loaded: LoadedPolicy, metric: MetricInfo, rules: MetricRules) -> MetricInfo:
@@ -112,9 +118,12 @@ def _check_scale(loaded: LoadedPolicy, metric: MetricInfo, rules: MetricRules) -
 def _records(side: Side, include_paths: Sequence[Path]) -> tuple[RuleResult, list[str]]:
     """Whether the records are what was scored, and agree with each other."""
     files, derived = check_files(side), derive(side, include_paths)
-    faults = [*files.faults, *derived.faults]
+    faults = [*files.faults, *derived.faults, *files.changed]
     decision: Decision = "fail" if faults else "inconclusive" if files.unknown else "pass"
-    reason = f"as they were scored; {derived.n_verdicts} verdicts came out again as they stand there"
+    again = (
+        f"{derived.n_verdicts} verdicts came out the same again" if derived.n_verdicts else "none is of a judge of ours"
+    )
+    reason = f"as they were scored; {again}"
     if faults or files.unknown:
         reason = f"{side.loaded.run.path.name}: {told(faults) if faults else '; '.join(files.unknown)}"
     settles = f"harness score {side.loaded.run.path.name}" if decision == "inconclusive" else ""
@@ -123,8 +132,6 @@ def _records(side: Side, include_paths: Sequence[Path]) -> tuple[RuleResult, lis
         about=side.label,
         decision=decision,
         reason=reason,
-        value=len(faults),
-        limit=0,
         n=derived.n_verdicts,
         settles=settles,
     )
@@ -147,20 +154,18 @@ def _comparable(against: dict[str, list[str]], candidate: Side, baseline: Side) 
     return RuleResult(
         rule="comparable",
         decision="inconclusive" if reasons else "pass",
-        reason="; ".join(reasons) or "the same items, judges, prompts and decoding",
-        value=len(reasons),
-        limit=0,
+        reason="; ".join(reasons) or "nothing known stands against comparing them",
         settles=f"{candidate.label} and {baseline.label} answered and judged in one way" if reasons else "",
     )
 
 
 def _required(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> Iterator[RuleResult]:
-    wanted = loaded.policy.required
+    wanted, least = loaded.policy.required, loaded.policy.coverage or 1.0
     known = {sample.task for side in (candidate, baseline) for sample in side.loaded.samples}
     for task in wanted.tasks:
         items = [item for seed in candidate.seeds for item in candidate.items(task, seed)]
         answered = sum(item.completion is not None and item.completion.outcome in JUDGED for item in items)
-        decision: Decision = "pass" if items and answered == len(items) else "inconclusive" if answered else "fail"
+        decision = _enough(answered, len(items), least)
         reason = f"{answered} of {len(items)} items are answered"
         if not items:
             reason = "the candidate has no item of it" if task in known else str(unknown_name("task", task, known))
@@ -170,24 +175,25 @@ def _required(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> Iterator
             about=f"task {task}",
             decision=decision,
             reason=reason,
-            value=answered,
-            limit=len(items),
-            n=len(items),
+            n=answered,
+            n_lost=len(items) - answered,
             settles=settles,
         )
     for name in wanted.metrics:
-        yield _required_metric(name, candidate, baseline)
+        yield _required_metric(name, least, candidate, baseline)
 
 
-def _required_metric(name: str, candidate: Side, baseline: Side) -> RuleResult:
+def _enough(n: int, n_planned: int, least: float) -> Decision:
+    """Nothing at all is a failure, too little is inconclusive."""
+    return "fail" if not n else "pass" if n >= least * n_planned else "inconclusive"
+
+
+def _required_metric(name: str, least: float, candidate: Side, baseline: Side) -> RuleResult:
     metric = candidate.loaded.metric(name)
     if metric is None:
-        return RuleResult(
-            rule="required", about=name, decision="fail", reason=_missing(name, candidate, baseline)
-        )
+        return RuleResult(rule="required", about=name, decision="fail", reason=_missing(name, candidate, baseline))
     found = over_seeds(candidate, metric)
-    lost = found.n_total - found.n_scored
-    decision: Decision = "fail" if found.value is None else "inconclusive" if lost else "pass"
+    decision = "fail" if found.value is None else _enough(found.n_scored, found.n_total, least)
     return RuleResult(
         rule="required",
         about=name,
@@ -196,7 +202,7 @@ def _required_metric(name: str, candidate: Side, baseline: Side) -> RuleResult:
         reason=f"{found.n_scored} of {found.n_total} items have a value",
         value=found.value,
         n=found.n_scored,
-        n_lost=lost,
+        n_lost=found.n_total - found.n_scored,
         settles=gate_rules.JUDGE if decision == "inconclusive" else "",
     )
 
@@ -247,7 +253,7 @@ def _without(metric: MetricInfo, candidate: Side, baseline: Side) -> tuple[Decis
     if not any(candidate.items(metric.task, seed) for seed in candidate.seeds):
         return "fail", f"{candidate.label} has no item of {metric.task}"
     if baseline.loaded.metric(metric.name) is None:
-        return "inconclusive", f"{baseline.label} does not measure it, so nothing was compared"
+        return "inconclusive", f"{baseline.label} does not measure it"
     return None
 
 
@@ -259,7 +265,8 @@ def _cost(candidate: Side, limit: float) -> RuleResult:
     known = sum(one.cost_usd for one in roles)
     most = None if any(one.most_usd is None for one in roles) else sum(one.most_usd or 0.0 for one in roles)
     keys = {call.key for call in ledger.records}
-    n_absent = len({v.call for v in read(run.verdicts_file, Verdict).records if v.call} - keys)
+    wanted = {line.row.get("call") for line in lines(run.verdicts_file) if line.row}
+    n_absent = len(wanted - keys - {None})
     decision: Decision = "pass"
     reason = f"{len(ledger.records)} calls"
     if known > limit:
@@ -304,5 +311,3 @@ def _line(loaded: LoadedPolicy, rule: RuleResult) -> int | None:
     elif rule.rule == "coverage":
         places = [places[0], "coverage"]
     return next((loaded.lines[place] for place in places if place in loaded.lines), None)
-
-

@@ -1,8 +1,8 @@
 """What of a side's records follows from its other records: it is derived again, and a difference is told with its line.
 
-Reads the run's files. A choice is the likeliest; a verdict is about the very text that stands there; a rule or a fitted
-judge says again what it said; a model's reply, read again, gives the verdict that stands beside it. Not derived: what
-models wrote, verdicts read from likelihoods, and comparisons of two answers.
+Reads the run's files. An answer is to a sample of the run; a choice is the likeliest; a verdict is about the very text
+that stands there; a rule or a fitted judge says again what it said; a model's reply, read again, gives the verdict
+beside it. Not derived: what models wrote, verdicts read from likelihoods, and comparisons of two answers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def derive(side: Side, include_paths: Sequence[Path] = ()) -> Derived:
     items = {item.completion.key: item for item in _items(side) if item.completion is not None}
     stored = list(_stored(side, items))
     run = side.loaded.run
-    faults = [*_choices(run, items), *_other_texts(side, stored)]
+    faults = [*_strays(side), *_choices(run, items), *_other_texts(side, stored)]
     by_judge: dict[str, list[_Stored]] = defaultdict(list)
     for one in stored:
         by_judge[one.verdict.judge_key].append(one)
@@ -77,6 +77,16 @@ def _items(side: Side) -> Iterator[Item]:
     for (subject, _, _), items in side.loaded.items.items():
         if subject == side.subject:
             yield from items
+
+
+def _strays(side: Side) -> Iterator[Fault]:
+    """Answers of the side's models to what is no sample of the run: the sample was changed or taken out."""
+    samples = {sample.key for sample in side.loaded.samples}
+    models = {cell.model.key for (subject, _, _), cell in side.loaded.cells.items() if subject == side.subject}
+    file = side.loaded.run.completions_file
+    for line in lines(file):
+        if line.row and line.row.get("model_key") in models and line.row.get("sample_key") not in samples:
+            yield Fault(f"{file.name}:{line.number}", "answers what is no sample of the run")
 
 
 def _choices(run: Run, items: dict[str, Item]) -> Iterator[Fault]:

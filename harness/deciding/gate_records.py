@@ -49,11 +49,13 @@ class FileCheck(NamedTuple):
 
     Attributes:
         faults: Contradictions.
+        changed: Files whose bytes are not those that were sealed, which most often follows from another contradiction.
         unknown: Why it cannot be said that the records are what was scored, where it cannot.
         notes: What a reader has to know.
     """
 
     faults: list[Fault]
+    changed: list[Fault]
     unknown: list[str]
     notes: list[str]
 
@@ -61,7 +63,7 @@ class FileCheck(NamedTuple):
 def check_files(side: Side) -> FileCheck:
     """Compares the files of a side's run with what was frozen at its start and sealed when it was scored."""
     run = side.loaded.run
-    found = FileCheck(list(_other_samples(side)), [], [])
+    found = FileCheck(list(_other_samples(side)), [], [], [])
     if not imported(run) and "samples" not in run.manifest():
         found.unknown.append("its manifest does not say which samples were frozen")
     try:
@@ -69,11 +71,11 @@ def check_files(side: Side) -> FileCheck:
     except ValueError as error:
         found.faults.append(Fault(seal_file(run).name, str(error)))
         return found
-    if sealed is None:
+    if sealed is None or not run.scores_file.exists():
         found.unknown.append("nothing says which records it was scored from; harness score seals them")
         return found
     for one in changed(run, sealed):
-        found.faults.extend(_located(side, one))
+        found.changed.extend(_located(side, one))
     names = grown(run, sealed)
     if names:
         found.notes.append(f"{run.path.name}: {', '.join(names)} grew since harness score; scored again here")

@@ -78,7 +78,7 @@ class Gate(Record):
 
     Attributes:
         decision: Of all rules together.
-        policy: Name of the policy's file, as it was given.
+        policy: The policy's file, as it was given where that is relative, else its name.
         policy_sha256: Of its bytes.
         description: What the policy says that it is for.
         candidate: What was to pass.

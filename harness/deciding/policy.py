@@ -29,6 +29,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.calibration.told import line
 from harness.content import PACKAGE, read_yaml
 from harness.errors import UserError, unknown_name
 from harness.invalid import told
@@ -174,7 +175,7 @@ class LoadedPolicy(NamedTuple):
 
     def fault(self, place: str, what: str) -> UserError:
         """An error about a place in the policy."""
-        return UserError(f"{self.path}:{self.lines.get(place, 1)}: {place}: {what}")
+        return UserError(line(f"{self.path}:{self.lines.get(place, 1)}: {place}: {what}"))
 
 
 def policy_names() -> list[str]:
@@ -200,7 +201,7 @@ def load_policy(name_or_path: str) -> LoadedPolicy:
     except ValidationError as error:
         problem = told(error, Policy)
         place = next((one for one in _outwards(problem.partition(": ")[0]) if one in lines), None)
-        raise UserError(f"{path}:{lines[place] if place else 1}: {problem}") from None
+        raise UserError(line(f"{path}:{lines[place] if place else 1}: {problem}")) from None
     loaded = LoadedPolicy(path, policy, lines, {})
     return loaded._replace(named=dict(_named(loaded)))
 
@@ -221,10 +222,10 @@ def _lines(path: Path) -> dict[str, int]:
         if not isinstance(node, yaml.MappingNode):
             return
         for key, value in node.value:
-            place, line = f"{at}{key.value}", key.start_mark.line + 1
+            place, at_line = f"{at}{key.value}", key.start_mark.line + 1
             if place in found:
-                raise UserError(f"{path}:{line}: {place}: stands on line {found[place]} already")
-            found[place] = line
+                raise UserError(line(f"{path}:{at_line}: {place}: stands on line {found[place]} already"))
+            found[place] = at_line
             walk(value, f"{place}.")
 
     walk(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), "")
@@ -242,10 +243,10 @@ def _named(loaded: LoadedPolicy) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _from_file(loaded: LoadedPolicy, metric: str, name: str) -> tuple[str, ...]:
     file, place = loaded.path.parent / name, f"metrics.{metric}.must_not_turn_bad"
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        rows = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
         raise loaded.fault(place, f"{file} cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    found = [text for line in lines if (text := line.partition("#")[0].strip())]
+    found = [text for row in rows if (text := row.partition("#")[0].strip())]
     if not found:
         raise loaded.fault(place, f"{file} names no item, so it could never fail")
     return tuple(found)

@@ -12,9 +12,13 @@ import csv
 import difflib
 import io
 import json
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from harness.errors import UserError
 
@@ -59,7 +63,8 @@ def hub_rows(dataset: str, split: str, **how: Any) -> list[Row]:
     import datasets
 
     try:
-        loaded = datasets.load_dataset(dataset, split=split, **how)
+        with _offline_if_unreachable():
+            loaded = datasets.load_dataset(dataset, split=split, **how)
     except Exception as error:  # offline shows as one of a dozen types, of four libraries
         reason = str(error).split("\n", 1)[0]
         name = how.get("data_files", dataset)
@@ -68,6 +73,24 @@ def hub_rows(dataset: str, split: str, **how: Any) -> list[Row]:
             "go online, or give a local file as metadata `data`"
         ) from error
     return [Row(f"{dataset}/{split}:{number}", dict(values)) for number, values in enumerate(loaded, 1)]
+
+
+@contextmanager
+def _offline_if_unreachable() -> Iterator[None]:
+    """Where the hub's name is not known, only what was fetched before is looked for: no half minute of retries."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if not getproxies():
+        try:
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+        except OSError:
+            constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def _must_exist(path: Path) -> None:

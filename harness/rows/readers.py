@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -244,7 +244,8 @@ def hijack_prompts(data: Data) -> ReadResult:
 def judged_responses(data: Data) -> ReadResult:
     """Single responses with a safety label: ``good`` holds a safe one, ``bad`` an unsafe one, the other is ``None``.
 
-    Knows ``prompt``, ``response``, ``is_safe`` (BeaverTails) and PKU-SafeRLHF, whose rows give two responses each.
+    Knows ``prompt``, ``response``, ``is_safe`` (BeaverTails), and pairs, of PKU-SafeRLHF or with columns ``good`` and
+    ``bad``, whose rows give two responses each.
     """
     table, sieve = Table(data), _Sieve()
     for row in _judged(table):
@@ -256,16 +257,26 @@ def judged_responses(data: Data) -> ReadResult:
     return ReadResult(kept, dict(sieve.counts))
 
 
+def _told_by(table: Table) -> Callable[[Row], tuple[list[str], list[str]]]:
+    """How this table tells its safe responses from its unsafe ones."""
+    if table.has(*_PKU):
+        return lambda row: _by_safety(table, row)
+    if table.has("good", "bad"):
+        return lambda row: ([text(row, table.need("good"))], [text(row, table.need("bad"))])
+    response, is_safe = table.need("response", "answer"), table.need("is_safe")
+
+    def single(row: Row) -> tuple[list[str], list[str]]:
+        answer = [text(row, response)]
+        return (answer, []) if boolean(row, is_safe) else ([], answer)
+
+    return single
+
+
 def _judged(table: Table) -> Iterator[AlignmentRow]:
     prompt = table.need(*_PROMPT)
-    pairs = table.has(*_PKU)
-    response, is_safe = (None, None) if pairs else (table.need("response", "answer"), table.need("is_safe"))
+    told = _told_by(table)
     for row in table.rows:
-        if response is None or is_safe is None:
-            safe, unsafe = _by_safety(table, row)
-        else:
-            answer = [text(row, response)]
-            safe, unsafe = (answer, []) if boolean(row, is_safe) else ([], answer)
+        safe, unsafe = told(row)
         for good in safe:
             yield AlignmentRow(instruction=text(row, prompt), good=good, kind="red", source=row.source)
         for bad in unsafe:

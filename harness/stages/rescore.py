@@ -8,14 +8,14 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.importing import imported, write_layouts
 from harness.scores import Scores
-from harness.stages.loading import load
+from harness.stages.loading import LoadedRun, load
 from harness.stages.score import score
 from harness.store import Run
 
 
-def rescore(run: Run, include_paths: Sequence[Path] = ()) -> Scores:
-    """Computes and writes the scores of a run, finished or not."""
-    loaded = load(run, include_paths)
+def rescore(run: Run, include_paths: Sequence[Path] = (), loaded: LoadedRun | None = None) -> Scores:
+    """Computes and writes the scores of a run, finished or not; ``loaded`` spares reading it again."""
+    loaded = loaded or load(run, include_paths)
     if imported(run):
         write_layouts(run, loaded.metrics)
     return score(loaded, include_paths)

@@ -6,7 +6,12 @@ from typing import Any
 
 
 def dataset(
-    docs: str, harness: dict[str, Any], split: str = "test", limit: int | None = None, **_: Any
+    docs: str,
+    harness: dict[str, Any],
+    split: str = "test",
+    limit: int | None = None,
+    data: str | None = None,
+    **_: Any,
 ) -> dict[str, Any]:
     """Documents for lm-eval.
 
@@ -15,11 +20,14 @@ def dataset(
         harness: The block of that name in the task's metadata.
         split: ``dev`` or ``test``.
         limit: At most so many documents, the first ones.
+        data: Not for these tasks, whose items are made and not read.
     """
-    from harness.errors import unknown_name
+    from harness.errors import UserError, unknown_name
     from harness.microworld.datasets import task_docs
     from harness.tasks import with_prompts
 
+    if data is not None:
+        raise UserError(f"its items are made by the world and not read from a file: leave data ('{data}') out")
     if split not in ("dev", "test"):
         raise unknown_name("split", str(split), ("dev", "test"))
     return {"test": with_prompts([_grouped(doc) for doc in task_docs(docs, split)], harness, "vale", limit=limit)}

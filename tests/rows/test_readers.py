@@ -133,6 +133,11 @@ def test_judged_responses_of_both_layouts() -> None:
     assert [(row.good, row.bad) for row in double] == [("a", None), ("b", None), ("b", None), (None, "a")]
 
 
+def test_both_responses_of_a_split_pair_are_judged() -> None:
+    split, _ = judged_responses(rows({"instruction": "q", "good": "a", "bad": "b"}))
+    assert [(row.good, row.bad) for row in split] == [("a", None), (None, "b")]
+
+
 def test_wrong_columns_are_told_with_the_nearest(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"promt": "q", "answer_text": "a"}))

@@ -1,8 +1,10 @@
-"""Links from a number to the samples behind it."""
+"""What pages share: links from a number to the samples behind it, and the text of scripts and styles."""
 
 from __future__ import annotations
 
 from urllib.parse import urlencode
+
+from harness.content import content_root
 
 
 def samples_link(page: str = "samples.html", **query: str) -> str:
@@ -14,3 +16,8 @@ def samples_link(page: str = "samples.html", **query: str) -> str:
             ``scored`` leaves exactly the samples that the estimate rests on.
     """
     return f"{page}#{urlencode(query)}"
+
+
+def asset(name: str) -> str:
+    """A script or style of the pages, as text."""
+    return (content_root("reports") / "templates" / "assets" / name).read_text("utf-8")

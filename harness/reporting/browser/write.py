@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.content import roots
 from harness.reporting.browser.grid import axes, grids
 from harness.reporting.browser.index import build_index
+from harness.reporting.browser.links import asset
 from harness.reporting.browser.scripts import script_json
 from harness.reporting.browser.texts import write_texts
 from harness.reporting.files import write_whole
@@ -63,8 +64,7 @@ def nonce_of(content: str) -> str:
 
 def write_assets(out: Path, names: Sequence[str]) -> list[Path]:
     """Copies scripts and styles beside the pages."""
-    source = roots("reports")[0] / "templates" / "assets"
-    return [write_whole(out / "assets" / name, (source / name).read_text("utf-8")) for name in names]
+    return [write_whole(out / "assets" / name, asset(name)) for name in names]
 
 
 def render(template: str, include_paths: Sequence[Path] = (), **values: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.reporting.browser.links import samples_link
+from harness.reporting.browser.links import asset, samples_link
 from harness.reporting.table import Table
 
 FRAGMENT = """\
@@ -33,28 +33,8 @@ PAGE = """\
 <body><main><h1>{{ table.title }}</h1><p>{{ table.caption }}</p>
 {{ fragment | safe }}</main></body></html>
 """
-STYLE = """
-:root{color-scheme:light dark;--ink:#1c2330;--soft:#5a6475;--line:#d5dae3;--back:#fff;--card:#f6f7fa;--good:#00694f;
---bad:#a83a00;--paper:#7a4e8f}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--soft:#a3adbd;--line:#39424f;--back:#14181f;--card:#1d232c;
---good:#5fd0ab;--bad:#ffa26b;--paper:#d3a9e6}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--back);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:76rem;margin:0 auto;padding:1.5rem 1rem 4rem}
-h1{font-size:1.7rem;margin:.3rem 0 .2rem}h2{font-size:1.25rem;margin:2.6rem 0 .4rem;border-bottom:1px solid var(--line)}
-h3{font-size:1.05rem;margin:1.8rem 0 .3rem}p{max-width:52rem;margin:.3rem 0}
-a{color:inherit}.soft,.links,.notes{color:var(--soft)}.links,.notes{font-size:.85rem}.notes{padding-left:1.2rem;max-width:60rem}
-.scroll{overflow-x:auto;margin:.6rem 0}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;border-top:2px solid var(--ink);
-border-bottom:2px solid var(--ink)}
-th,td{padding:.35rem .8rem;text-align:left;vertical-align:top;font-weight:400}
-thead th{border-bottom:1px solid var(--ink);font-weight:600;vertical-align:bottom}
-tbody tr+tr>*{border-top:1px solid var(--line)}tbody th{font-weight:600}
-.number{text-align:right;white-space:nowrap}thead .number{white-space:normal}
-.value{font-weight:600}sup{font-size:.75rem;margin-left:.25rem}small{color:var(--soft);font-size:.78rem}
-td small{display:block;line-height:1.35}
-small.paper{color:var(--paper)}sup.unclear{color:var(--soft)}
-"""
+STYLE = asset("report.css")
+"""The styles of all pages; a page of one table holds them itself."""
 
 
 def html_fragment(table: Table, samples: str | None = None) -> str:

@@ -5,28 +5,14 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.reporting.render.figures.canvas import (
-    COLOURS as COLOURS,
-)
-from harness.reporting.render.figures.canvas import DPI as DPI
-from harness.reporting.render.figures.canvas import (
-    GRID,
-    drawable,
-    file_bytes,
-    style,
-)
-from harness.reporting.render.figures.canvas import (
-    INK as INK,
-)
-from harness.reporting.render.figures.canvas import (
-    SOFT as SOFT,
-)
+from harness.reporting.render.figures.canvas import COLOURS, DPI, GRID, INK, SOFT, drawable, file_bytes, style
 from harness.reporting.table import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = ["COLOURS", "DPI", "INK", "SOFT", "table_png"]
 PAPER = "#7a4e8f"
 LINE = 0.19
 """Height of a line of text, inches."""

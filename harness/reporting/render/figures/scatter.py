@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 HEIGHT, LETTERS = 4.4, 30
 STANDINGS: dict[Standing, str] = {
     "front": "on the observed front",
-    "open": "below it, but not shown",
-    "off": "shown to be off it",
+    "open": "below it, not proven",
+    "off": "off it, by the tests",
 }
 FILLS = {"front": "full", "open": "left", "off": "none"}
 
