@@ -1,4 +1,4 @@
-"""What there is: recipes, methods, tasks, judges, layouts, template sets, trainers, each with a line about it."""
+"""What there is: recipes, methods, tasks, judges, layouts, template sets, trainers, policies, each with a line about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.content import find, named, read_yaml
 from harness.errors import unknown_name
 
-KINDS = ("recipes", "methods", "tasks", "judges", "layouts", "templates", "trainers")
+KINDS = ("recipes", "methods", "tasks", "judges", "layouts", "templates", "trainers", "policies")
 
 
 def catalogue(kind: str, include_paths: Sequence[Path] = ()) -> dict[str, str]:
@@ -31,6 +31,10 @@ def catalogue(kind: str, include_paths: Sequence[Path] = ()) -> dict[str, str]:
         from harness.config import recipe_names, recipe_path
 
         return {name: str(read_yaml(recipe_path(name)).get("description", "")) for name in recipe_names()}
+    if kind == "policies":
+        from harness.deciding.policy import load_policy, policy_names
+
+        return {name: load_policy(name).policy.description for name in policy_names()}
     if kind == "templates":
         from harness.prompting import FOLDER
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.clients.probe import probe
 from harness.config import load_config, recipe_names
 from harness.content import find
+from harness.deciding.policy import load_policy, policy_names
 from harness.errors import UserError
 from harness.judging import check_cases
 from harness.judging.folders import judge_names
@@ -47,6 +48,7 @@ def check_all(
     each("tasks", task_names(include_paths), lambda name: (load_spec(name, include_paths), ())[1])
     each("judges", judge_names(include_paths), lambda name: check_cases(name, include_paths))
     each("layouts", sorted(find("reports", "layouts/*.yaml", include_paths)), lambda name: _layout(name, include_paths))
+    each("policies", policy_names(), lambda name: (load_policy(name), ())[1])
     if recipe is not None:
         each("plans", [recipe], lambda name: _plan(name, overrides, include_paths))
     return problems, counts

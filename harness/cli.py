@@ -1,9 +1,9 @@
 """The command line: one verb a job, each a few lines over the stages.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 bad input (one line says
-what and how to mend it), 5 judgments are still owed (a budget was used up, or calls failed), 130 interrupted.
-``--json`` prints one JSON document instead of text. Heavy libraries are imported inside the verbs, so that ``--help``
-answers at once.
+what and how to mend it), 3 and 4 a gate that fails or cannot tell, 5 judgments are still owed (a budget was used up, or
+calls failed), 130 interrupted. ``--json`` prints one JSON document instead of text. Heavy libraries are imported inside
+the verbs, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness import __version__, decision_verbs, judge_verbs
+from harness import __version__, decision_verbs, gate_verb, judge_verbs
 from harness.errors import UserError
 
 INTERRUPTED = 130
@@ -261,7 +261,7 @@ def check(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates or trainers.")],
+    kind: Annotated[str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates, trainers or policies.")],
     include_path: Include = None,
     as_json: Json = False,
 ) -> None:
@@ -392,6 +392,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 decision_verbs.register(app)
+gate_verb.register(app)
 judge_verbs.register(app)
 
 

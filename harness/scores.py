@@ -210,7 +210,7 @@ class JudgeRow(Record):
 
 
 class RecordsDigest(Record):
-    """What of an append-only record file the scores were made from: its first bytes and their SHA-256 (hex)."""
+    """What of a file the scores were made from: its first bytes and their SHA-256 (hex)."""
 
     n_bytes: int = Field(ge=0)
     sha256: str
@@ -229,4 +229,3 @@ class Scores(Record):
     preparations: tuple[PreparationRow, ...] = ()
     judges: tuple[JudgeRow, ...] = ()
     notes: tuple[str, ...] = ()
-    records: dict[str, RecordsDigest] = Field(default_factory=dict)

@@ -103,7 +103,7 @@ class _State(NamedTuple):
     output_ratio: float = 0.0
 
     def committed_usd(self, least: float = 1.0) -> float:
-        """What is spent and, at so many times the most or what was told to be more, set aside."""
+        """What is spent, and ``least`` times the most of what is under way, or as much as was told where it is more."""
         return self.spent_usd + self._most_usd(self.input_usd, self.output_usd, least)
 
     def most_usd(self, worst: Worst) -> float:
@@ -164,9 +164,9 @@ class Budget:
 
     @property
     def reserved_usd(self) -> float:
-        """What is set aside for the requests that are under way."""
+        """The most that the requests under way can cost."""
         state = self._state()
-        return state.committed_usd(state.caution) - state.spent_usd
+        return state.committed_usd() - state.spent_usd
 
     def reserve(self, worst: Worst) -> Room:
         """Sets the most that a request can cost aside, unless the limit could then be passed."""

@@ -149,6 +149,7 @@ class _Stream:
         finally:
             self.closed.set()
             self._write()
+            self._give_up()
         if self.over_budget and self.front.budget is not None:
             raise BudgetReached.at(self.front.budget.spent_usd, self.front.budget.limit_usd)
 
@@ -239,6 +240,11 @@ class _Stream:
         self._gather(key, self.askers[key][0], reply, sent=True, reckoned_usd=reckoned)
         if len(self.group) >= GROUP_SIZE or time.monotonic() - self.written_at > GROUP_SECONDS:
             self._write()
+
+    def _give_up(self) -> None:
+        """What a stream that was broken off had under way counts as the most: nobody will tell what it cost."""
+        while self.worst and self.front.budget is not None:
+            self.front.budget.settle(self.worst.popitem()[1], None, None, failed=False)
 
     def _gather(self, key: str, ask: Ask, reply: Reply, sent: bool, reckoned_usd: float | None = None) -> None:
         call = entry(key, ask.request, reply, self.front.server.model, self.front.price, reckoned_usd)

@@ -121,7 +121,9 @@ def _records(side: Side, include_paths: Sequence[Path]) -> tuple[RuleResult, lis
     faults = [*files.faults, *derived.faults, *files.changed]
     decision: Decision = "fail" if faults else "inconclusive" if files.unknown else "pass"
     again = (
-        f"{derived.n_verdicts} verdicts came out the same again" if derived.n_verdicts else "none is of a judge of ours"
+        f"{derived.n_verdicts} verdicts came out the same again"
+        if derived.n_verdicts
+        else "no verdict could be derived again"
     )
     reason = f"as they were scored; {again}"
     if faults or files.unknown:

@@ -90,10 +90,8 @@ def gate(*arguments):
     import io
     import sys
 
-    from harness import cli, gate_verb
+    from harness import cli
 
-    if not any(one.callback is gate_verb.gate for one in cli.app.registered_commands):
-        gate_verb.register(cli.app)
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["harness", "gate", *map(str, arguments)]
     try:

@@ -293,7 +293,7 @@ def test_the_same_gate_says_the_same(good, baseline, policy):
 
 
 def test_a_process_ends_with_the_verdict_s_exit_code(good, bad, baseline, policy):
-    start = "from harness import cli, gate_verb as g; g.register(cli.app); cli.main()"
+    start = "from harness import cli; cli.main()"
     rules = policy({"floor": 0.8})
     for run, code in ((good, 0), (bad, 3)):
         command = [
