@@ -1,4 +1,4 @@
-"""What there is: recipes, methods, tasks, judges, layouts, template sets, trainers, policies, each with a line about it."""
+"""What there is: recipes, methods, tasks, judges, layouts, templates, trainers, policies, each with a line about it."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ def check(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates, trainers or policies.")],
+    kind: Annotated[str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates, trainers, policies.")],
     include_path: Include = None,
     as_json: Json = False,
 ) -> None:

@@ -1,9 +1,11 @@
 """The one extractor: from a judge's reply to its verdict, or to the reason why there is none.
 
 The last marked verdict ``[[…]]`` of the judge's own words counts, as a whole token, and only if it was offered: nothing
-is clamped, rounded or guessed. A mark within a quotation is not the judge's; a mark that is cut off, or that stands in
-a quotation without an end, leaves the reply without a verdict. A reply that is one JSON object, bare or in a code
-block, gives its ``rating`` or ``verdict``. Takes any text, never raises, and is linear in the length of the reply.
+is clamped, rounded or guessed. What stands before the last ``</think>`` is no verdict yet. A mark within a quotation is
+not the judge's. A mark that is cut off, that stands in a quotation without an end, that a truncated reply still talks
+about, or that contradicts another one and could be copied from the judged texts, leaves the reply without a verdict.
+A reply that is one JSON object, bare or in a code block, gives its ``rating`` or ``verdict``. Takes any text, never
+raises, and is linear in the length of the reply.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from harness.judging.declining import declines
-from harness.judging.quotation import own_words, without_copies
+from harness.judging.quotation import Own, own_words, without_copies
 from harness.records import VerdictOutcome
 
-EXTRACTOR_VERSION = "1"
+EXTRACTOR_VERSION = "2"
 """Changes with whatever decides what is read from a reply, the quotations and refusals included."""
 
 # Character by character, so that places in a reply stay what they are.
@@ -34,6 +36,7 @@ _ANNOUNCED = re.compile(
 )
 _ANNOUNCEMENT = 60
 _OUT_OF = re.compile(r"[\s*_]{0,9}(?:/|out of|of)[\s*_]{0,9}", re.IGNORECASE)
+_THOUGHT_END = "</think>"
 _DECORATION = "*_`\"'“”~\\ \t\r\n"
 
 
@@ -121,31 +124,39 @@ def cleaned(token: str) -> str:
     return plain(token).translate(_INVISIBLE).strip(_DECORATION)
 
 
-def extract(text: str, offered: Offered, material: Iterable[str] = ()) -> Extraction:
+def extract(text: str, offered: Offered, material: Iterable[str] = (), *, truncated: bool = False) -> Extraction:
     """The verdict of a reply.
 
     Args:
         text: The reply.
         offered: What the judge was asked to choose from.
         material: The texts that the judge was given; a whole copy of one is not the judge's own word.
+        truncated: The reply was cut off, so that only a mark at its very end is what it came to.
     """
     if not text.strip():
         return Extraction(None, "the reply is empty")
-    begin = _after_thinking(text)
+    copies = tuple(material)
+    begin = _after_thinking(text, copies)
     if begin is None:
         return Extraction(None, "the reply ends before the judge's thinking does")
-    copies = tuple(material)
     if (found := _of_json(text[begin:], offered, copies)) is not None:
         return found
-    return _of_mark(text, begin, offered, copies)
+    return _of_mark(text, begin, offered, copies, truncated)
 
 
-def _after_thinking(text: str) -> int | None:
-    """Where a reasoning model's answer begins, ``None`` where it never does."""
-    if not text.lstrip().startswith("<think>"):
-        return 0
-    end = text.rfind("</think>")
-    return None if end < 0 else end + len("</think>")
+def _after_thinking(text: str, material: Iterable[str]) -> int | None:
+    """Where a reasoning model's answer begins, ``None`` where it never does.
+
+    The prompt may have opened the thinking, so that the reply only closes it; an end that is quoted closes nothing.
+    """
+    end = _own(text, material).text.rfind(_THOUGHT_END) if _THOUGHT_END in text else -1
+    if end < 0:
+        return None if text.lstrip().startswith("<think>") else 0
+    return end + len(_THOUGHT_END)
+
+
+def _own(reply: str, material: Iterable[str]) -> Own:
+    return own_words(without_copies(plain(reply), map(plain, material)))
 
 
 def _of_json(text: str, offered: Offered, material: Iterable[str]) -> Extraction | None:
@@ -179,11 +190,11 @@ def _object_text(text: str) -> str | None:
     return text if text.startswith("{") and text.endswith("}") else None
 
 
-def _of_mark(text: str, begin: int, offered: Offered, material: Iterable[str]) -> Extraction:
-    reply = " " * begin + plain(text[begin:])
-    if _OPENING.search(reply) is None:
+def _of_mark(text: str, begin: int, offered: Offered, material: Sequence[str], truncated: bool) -> Extraction:
+    answer = " " * begin + text[begin:]
+    if _OPENING.search(plain(answer)) is None:
         return _unmarked(text[begin:])
-    own = own_words(without_copies(reply, map(plain, material)))
+    own = _own(answer, material)
     openings = deque(_OPENING.finditer(own.text), maxlen=1)
     marks = deque(_MARK.finditer(own.text), maxlen=2)
     if not openings:
@@ -193,12 +204,34 @@ def _of_mark(text: str, begin: int, offered: Offered, material: Iterable[str]) -
         return Extraction(None, "the verdict's mark stands in a quotation that does not end")
     if not marks or openings[0].start() >= marks[-1].end():
         return Extraction(None, "the last verdict's mark is not closed")
-    mark = marks[0] if len(marks) == 2 and _out_of(own.text, marks[0], marks[1], offered) else marks[-1]
+    whole = marks.pop() if len(marks) == 2 and _out_of(own.text, marks[0], marks[1], offered) else None
+    mark = marks[-1]
     value = offered.read(mark.group(1))
     if value is None:
         return Extraction(None, f"[[{_short(mark.group(1).strip())}]] is not among what was offered")
+    if truncated and cleaned(own.text[mark.end() :]):
+        return Extraction(None, "the reply goes on after the verdict's mark")
+    said = own.text[: whole.start()] if whole else own.text
+    if _contradicted(value, [_own(text[:begin], material).text, said], offered, material):
+        return Extraction(None, f"several verdicts, and [[{_short(mark.group(1).strip())}]] stands in the judged text")
     at = mark.start(1) + len(mark.group(1)) - len(mark.group(1).lstrip(_DECORATION))
     return Extraction(value, _reason(text, begin, mark), "mark", at)
+
+
+def _contradicted(value: float | str, said: Iterable[str], offered: Offered, material: Iterable[str]) -> bool:
+    """Whether a judge marked other verdicts too and this one may be a copy from what it judged.
+
+    Its thinking counts as well: a judged text that holds the end of one could hide the judge's own verdict there.
+    """
+    if _values(said, offered) <= {value}:
+        return False
+    return value in _values((plain(text).translate(_INVISIBLE) for text in material), offered)
+
+
+def _values(texts: Iterable[str], offered: Offered) -> set[float | str]:
+    """All that marks in these texts say."""
+    tokens = {mark.group(1) for text in texts for mark in _MARK.finditer(text)}
+    return {value for token in tokens if (value := offered.read(token)) is not None}
 
 
 def _out_of(text: str, mark: re.Match[str], whole: re.Match[str], offered: Offered) -> bool:

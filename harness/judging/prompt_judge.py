@@ -55,6 +55,7 @@ class PromptJudge:
         model_key = asked.spec.key if asked else None
         content = content_hash(self._meaning())
         self.spec = JudgeSpec(name=file.name, version=file.version, content=content, model_key=model_key)
+        self._fenced_by = content_hash([file.name, prompts])  # not by how replies are read: stored ones can be read anew
 
     def _meaning(self) -> list[Any]:
         """All that can change a verdict, but for the model."""
@@ -169,7 +170,7 @@ class PromptJudge:
 
     def _messages(self, item: JudgeItem, seat: int) -> Messages:
         prompt = self.prompts.of(item.sample)
-        messages = prompt.filled(self._texts(item, seat), self.file.labels, self.spec.content)
+        messages = prompt.filled(self._texts(item, seat), self.file.labels, self._fenced_by)
         if self.mode != "schema":
             return messages
         role, text = messages[-1]
@@ -197,9 +198,11 @@ class PromptJudge:
         )
 
     def _read(self, item: JudgeItem, seat: int, choice: Choice) -> _Read:
-        found = extract(choice.text, self.offered, map(harmless_text, self._texts(item, seat).values()))
+        truncated = choice.outcome is ChoiceOutcome.TRUNCATED
+        texts = map(harmless_text, self._texts(item, seat).values())
+        found = extract(choice.text, self.offered, texts, truncated=truncated)
         if found.value is None:
-            cut = choice.outcome is ChoiceOutcome.TRUNCATED and found.outcome is VerdictOutcome.UNPARSED
+            cut = truncated and found.outcome is VerdictOutcome.UNPARSED
             return _Read(found.outcome, Grade(None, None, f"truncated: {found.reason}" if cut else found.reason))
         if self.mode != "logprobs":
             return _Read(VerdictOutcome.OK, self._grade(found.value, seat, found.reason))

@@ -17,7 +17,7 @@ _CODE_FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _INLINE = re.compile(
     r'"[^"]*"|“[^“”]*”|‘[^‘’]*’|(?<!\w)\'[^\']*\'(?!\w)|„[^„“”]*[“”]|«[^«»]*»|「[^「」]*」|『[^『』]*』|(`{1,2})[^`]*\1',
 )
-_FENCE_PARTS = ("```", "~~~", "<<<", ">>>")
+_FENCE_PARTS = ("```", "~~~", "<<<", ">>>", "</think>")
 _VERDICT = re.compile(r"\[[^\[\]]*\]|[\W_]+|rating|verdict|final|评分|判定", re.IGNORECASE)
 _ANNOUNCEMENT = re.compile(r"[\W_]*(?:(?:my |final |overall )?(?:rating|verdict)|评分|判定)?[\W_]*", re.IGNORECASE)
 _SHORT = 60
@@ -47,7 +47,7 @@ def without_copies(reply: str, material: Iterable[str]) -> str:
 
 
 def _misleads(copy: str) -> bool:
-    """Whether a text holds parts of fences, or marks and more than a verdict that the judge may write in its words."""
+    """Whether a text holds parts of fences, ends thoughts, or holds marks and more than a judge writes with its verdict."""
     if any(part in copy for part in _FENCE_PARTS):
         return True
     return "[" in copy and (len(copy) > _SHORT or _n_further_bytes(copy) >= _DISTINCT_BYTES)

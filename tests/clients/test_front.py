@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -15,12 +16,14 @@ from pathlib import Path
 import pytest
 
 from harness.clients.base import Ask, ChatRequest, Choice, ChoiceOutcome, Reply, Server, Usage
-from harness.clients.budget import Budget, BudgetReached
+from harness.clients.budget import Budget, BudgetReached, Room, worst_case
 from harness.clients.cache import ReplyCache
 from harness.clients.front import Front, mend
 from harness.clients.ledger import Ledger, spent
+from harness.clients.live import LiveTransport
 from harness.clients.prices import Price
 from harness.errors import UserError
+from tests.clients.server import fault_server
 
 ROOT = Path(__file__).parents[2]
 SERVER = Server("gpt-4o", "https://judge.example.com/v1")
@@ -336,6 +339,55 @@ def test_the_budget_is_never_passed_and_the_run_goes_on(made, factor):
         limit += 0.1
     assert sorted(done) == list(range(400))
     assert set(echo.asked.values()) == {1}
+
+
+def test_two_models_share_a_budget_that_has_room_for_one_request(made):
+    """The one that finds it set aside waits for the other's reply, and does not end."""
+    front, other = made(Echo(width=1)), made(Echo(width=1))
+    worst = worst_case(asks(["x"])[0].request, PRICE)
+    most = worst.input_tokens * worst.input_usd + worst.output_tokens * worst.output_usd
+    front.budget = other.budget = Budget(1.5 * most + 10 * bill([Usage(50, 5)]))
+    stream = front.ask(asks(["first", "second"]))
+    held = other.budget.reserve(worst)  # as if a third model had it
+    ended = []
+    thread = threading.Thread(target=lambda: ended.append(len(list(stream))))
+    thread.start()
+    time.sleep(0.3)
+    assert held is Room.GIVEN
+    assert thread.is_alive()
+    assert not front.transport.billed
+    other.budget.settle(worst, bill([Usage(50, 5)]), Usage(50, 5), failed=False)
+    assert len(list(other.ask(asks(["third"])))) == 1
+    thread.join(10)
+    assert ended == [2]
+
+
+def test_what_a_stream_has_under_way_that_is_broken_off_counts_as_the_most(made):
+    front = made(Echo(width=4), budget=Budget(1.0))
+    stream = front.ask(asks(map(str, range(100))))
+    next(stream)
+    under_way = front.budget.reserved_usd
+    spent_before = front.budget.spent_usd
+    stream.close()
+    assert front.budget.reserved_usd == 0
+    assert front.budget.spent_usd == pytest.approx(spent_before + under_way)
+
+
+@pytest.mark.parametrize(("n_calls", "share"), [(0.5, 0), (1, 0.2), (2, 0.5), (5, 0.8), (50, 0.95)])
+def test_small_budgets_are_used_on_a_server_with_faults(made, n_calls, share):
+    """Worth is the most that one call can cost; bills are less than a third of it. Refusals cost nothing."""
+    texts = [f"{number:05d} Rate this answer from one to ten and say why." for number in range(500)]
+    worst = worst_case(asks(texts[:1])[0].request, PRICE)
+    limit = n_calls * (worst.input_tokens * worst.input_usd + worst.output_tokens * worst.output_usd)
+    with fault_server(latency=0.01, capacity=16, faults={"500": 0.1}, max_faults=2) as server:
+        way = Server("judge", server.url)
+        front = made(LiveTransport(way), budget=Budget(limit))
+        front.server = way
+        with pytest.raises(BudgetReached):
+            list(front.ask(asks(texts)))
+        stats = server.stats()
+    billed = bill([Usage(stats["input_tokens"], stats["output_tokens"])])
+    assert share * limit <= billed <= limit
 
 
 CHILD = """

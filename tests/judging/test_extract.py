@@ -28,7 +28,9 @@ KINDS = (
 @pytest.mark.parametrize("number", range(len(REPLIES)))
 def test_a_bad_reply_comes_out_as_it_should(number):
     case = REPLIES[number]
-    found = extract(case["reply"], OFFERED[case["offered"]], [case.get("material", "")])
+    found = extract(
+        case["reply"], OFFERED[case["offered"]], [case.get("material", "")], truncated=case.get("truncated", False)
+    )
     assert (found.outcome, found.value) == (case.get("outcome", "ok"), case.get("value")), found.reason
     assert (found.value is None) != (found.how in ("mark", "json"))
     assert found.value is not None or found.reason
