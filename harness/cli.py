@@ -2,8 +2,8 @@
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 bad input (one line says
 what and how to mend it), 3 and 4 a gate that fails or cannot tell, 5 judgments are still owed (a budget was used up, or
-calls failed), 130 interrupted. ``--json`` prints one JSON document instead of text. Heavy libraries are imported inside
-the verbs, so that ``--help`` answers at once.
+calls failed), 130 interrupted. ``--json`` prints one JSON document instead of text, of an error too. Heavy libraries
+are imported inside the verbs, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -261,7 +261,9 @@ def check(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates, trainers, policies.")],
+    kind: Annotated[
+        str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates, trainers, policies.")
+    ],
     include_path: Include = None,
     as_json: Json = False,
 ) -> None:
@@ -402,6 +404,8 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
+        if "--json" in sys.argv:
+            print(json.dumps({"error": str(error)}))
         sys.exit(1)
     except SystemExit as left:
         if left.code == INTERRUPTED:  # typer turns Ctrl-C into it

@@ -90,11 +90,14 @@ class ModelConfig(Part):
         backend: ``openai`` (any server that speaks its protocol), ``hf`` or another lm-eval model, or ``vale_oracle``.
         path: Folder of a local model.
         model: The name that the server knows the model by.
-        base_url: The server; the official one where absent. Moving a model to another address changes no identity.
+        base_url: The server; the official one where absent. Moving a model to another address changes no identity. It
+            may hold no user or password: what it says stands in files and messages.
         api_key_env: The environment variable that holds the key.
         api: ``chat`` completions or ``responses``.
         max_tokens_field: How the server calls the length limit.
         json_schema: ``never`` does not even try a JSON schema on this server.
+        temperature: ``judge`` asks at each judge's own; ``null`` leaves the field out of judges' questions, for
+            (reasoning) models that refuse any but their own. Part of what the judge is.
         extra: Further fields of every request's body.
         timeout_seconds: Of one attempt.
         price: Replaces the price table's entry (US dollars per million tokens).
@@ -108,6 +111,7 @@ class ModelConfig(Part):
     api: Literal["chat", "responses"] = "chat"
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_completion_tokens"
     json_schema: Literal["auto", "never"] = "auto"
+    temperature: Literal["judge"] | None = "judge"
     extra: dict[str, Any] = {}
     timeout_seconds: Finite = Field(default=120.0, gt=0)
     price: Price | None = None
@@ -129,6 +133,10 @@ class ModelConfig(Part):
             raise ValueError("backend openai needs 'model', the name that the server knows")
         if not self.remote and self.model is not None:
             raise ValueError(f"backend {self.backend} needs 'path', not 'model'; on a server, write `backend: openai`")
+        if not self.remote and self.temperature is None:
+            raise ValueError("temperature: null is for models on a server; a local one is drawn from at the judge's")
+        if self.base_url is not None and "@" in self.base_url:  # told without the address, which may hold a password
+            raise ValueError("base_url must not hold '@': leave user and password out; api_key_env names the key")
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url '{self.base_url}' must begin with http:// or https://")
         if self.remote and self.path is not None:

@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.importing.measures import recorded_judge
 from harness.judging import Judge, JudgeItem, Panel, combine
 from harness.judging.prompt_judge import in_groups
-from harness.records import Verdict, VerdictOutcome, content_hash
+from harness.records import Verdict, VerdictOutcome
 from harness.store import Run, append, latest, read
 
 BATCH = 256
@@ -139,13 +139,9 @@ def _judge(run: Run, judges: Sequence[Judge], labels: Labels) -> Iterator[tuple[
 
 def _owed(judge: Judge, items: Iterable[JudgeItem], settled: set[str]) -> Iterator[JudgeItem]:
     for item in items:
-        seats = tuple(seat for seat in range(judge.n_seats) if _key(judge, item, seat) not in settled)
+        seats = tuple(seat for seat in range(judge.n_seats) if item.verdict_key(judge.spec.key, seat) not in settled)
         if seats:
             yield item._replace(seats=seats)
-
-
-def _key(judge: Judge, item: JudgeItem, seat: int) -> str:
-    return content_hash([item.completion.key, item.text_hash, judge.spec.key, seat])
 
 
 def _found(verdicts: Iterable[Verdict], panel: Panel) -> Found:

@@ -53,6 +53,10 @@ class JudgeItem(NamedTuple):
             return self.completion.text_hash
         return content_hash([self.completion.text_hash, self.reference.text_hash])
 
+    def verdict_key(self, judge_key: str, seat: int) -> str:
+        """The key that a judge's verdict in one seat will have."""
+        return content_hash([self.completion.key, self.text_hash, judge_key, seat])
+
 
 class JudgeModel(NamedTuple):
     """The model that a judge's prompt is put to.
@@ -64,6 +68,7 @@ class JudgeModel(NamedTuple):
         n_seats: How often each completion is judged.
         mode: How a verdict is read: the ``marked`` text, a JSON ``schema`` where the server obeys it (marked text where
             not), or the ``logprobs`` of the verdict's token, whose expectation is the score.
+        takes_temperature: Whether it can be told one; a reasoning model may refuse all but its own.
     """
 
     spec: ModelSpec
@@ -71,6 +76,7 @@ class JudgeModel(NamedTuple):
     local: Callable[[], Model] | None = None
     n_seats: int = 1
     mode: Literal["marked", "schema", "logprobs"] = "marked"
+    takes_temperature: bool = True
 
 
 class Judge(Protocol):

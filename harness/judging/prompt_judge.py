@@ -48,7 +48,8 @@ class PromptJudge:
         self.asked: JudgeModel | None = asked
         self.mode = asked.mode if asked else "marked"
         self.n_draws = asked.n_seats if asked else 1
-        self.temperature = file.seat_temperature if self.n_draws > 1 else file.temperature
+        own = file.seat_temperature if self.n_draws > 1 else file.temperature
+        self.temperature = own if asked is None or asked.takes_temperature else None
         self.offered = file.offered
         if self.mode == "logprobs" and file.decimals:
             raise UserError(f"judge '{file.name}': mode logprobs needs a scale of whole numbers or labels")

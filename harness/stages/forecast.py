@@ -11,6 +11,7 @@ from harness.clients.forecast import Range, estimate_prompt, forecast_cost
 from harness.config import RunConfig, SubjectConfig
 from harness.judging import Judge, JudgeItem
 from harness.judging.prompt_judge import PromptJudge
+from harness.methods import method_objective
 from harness.methods.base import row_sample
 from harness.records import Completion, CompletionOutcome, Sample
 from harness.stages.judge_models import price_of_model
@@ -178,8 +179,12 @@ def _steps(plan: Plan, name: str) -> int:
     subject = plan.config.subject(name)
     rows = plan.rows[name].rows
     mistakes = sum(row.kind != "benign" for row in rows)
-    n_records = len(rows) + (mistakes if subject.method == "mistake_analysis" else 0)
-    return plan.config.trainer_of(subject).n_steps(n_records)
+    objective = method_objective(subject.method)
+    if objective == "sft":
+        kinds = {"response": len(rows) + (mistakes if subject.method == "mistake_analysis" else 0)}
+    else:
+        kinds = {"chosen": len(rows), "rejected": len(rows)}
+    return plan.config.trainer_of(subject).all_steps(objective, kinds)
 
 
 def _task(plan: Plan, name: str) -> dict[str, Any]:

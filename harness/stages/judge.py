@@ -19,7 +19,7 @@ from typing import Self
 from harness.judging import Judge, JudgeItem
 from harness.judging.asking import Asking, ask_judges
 from harness.judging.prompt_judge import PromptJudge
-from harness.records import Completion, Sample, Verdict, VerdictOutcome, content_hash
+from harness.records import Completion, Sample, Verdict, VerdictOutcome
 from harness.stages.references import References
 from harness.store import Run, append, read_in_parts
 
@@ -251,4 +251,4 @@ def asks(judge: Judge) -> bool:
 
 def verdict_key(judge: Judge, item: JudgeItem, seat: int) -> str:
     """The key that a verdict will have."""
-    return content_hash([item.completion.key, item.text_hash, judge.spec.key, seat])
+    return item.verdict_key(judge.spec.key, seat)

@@ -68,6 +68,7 @@ class JudgeModels:
             local=None if model.remote else partial(self.local, name),
             n_seats=settings.seats or 1,
             mode=settings.mode or "marked",
+            takes_temperature=model.temperature is not None,
         )
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import Any
 from harness.clients.ledger import spent as spent_by_role
 from harness.importing import imported
 from harness.importing.measures import IMPORTED
-from harness.judging import Panel
+from harness.judging import JudgeItem, Panel
 from harness.records import Call, Cell, Checkpoint, Completion, Record, Sample, Verdict, VerdictOutcome
 from harness.stages.gather import Item, gather
 from harness.stages.loading import measures
@@ -37,7 +37,9 @@ def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
     samples = read(run.samples_file, Sample).records
     specs = {name: load_spec(name, include_paths) for name in config.tasks}
     found = measures(run, config, list(specs.values()), include_paths)
-    cells = gather(run, samples, found.by_name(), References(run, config.judging.against))
+    references = References(run, config.judging.against)
+    cells = gather(run, samples, found.by_name(), references)
+    owed = _Owed(run, references)
     planned = Counter(sample.task for sample in samples)
     rows: list[dict[str, Any]] = []
     for subject in config.subjects:
@@ -54,7 +56,7 @@ def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
                     "outcomes": dict(sorted(Counter(str(reply.outcome) for reply in replies).items())),
                     "prompts_truncated": sum(reply.prompt_truncated for reply in replies),
                     "verdicts_planned": planned[task] * len(config.seeds) * len(found.judges[task]),
-                    "verdicts_owed": _owed(items, found.judges[task], subject.name == config.judging.against),
+                    "verdicts_owed": owed.count(items, found.judges[task]),
                     "judged": sum(verdict.final for verdict in verdicts),
                     "verdicts": dict(sorted(Counter(str(v.outcome) for v in verdicts).items())),
                 }
@@ -73,14 +75,31 @@ def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
     }
 
 
-def _owed(items: Sequence[Item], judges: Mapping[str, Panel], is_reference: bool) -> int:
-    """Answers that a judge of ours has yet to judge; recorded judges owe nothing, nor does a comparison with itself."""
-    own = [
-        name for name, panel in judges.items()
-        if all(spec.version != IMPORTED for spec in panel.members) and not (panel.pairwise and is_reference)
-    ]  # fmt: skip
-    answered = [item for item in items if item.completion is not None and item.completion.final]
-    return sum(not (name in item.verdicts and item.verdicts[name].final) for item in answered for name in own)
+class _Owed:
+    """What judging would still be asked for, seat by seat, as `harness.stages.judge` counts it."""
+
+    def __init__(self, run: Run, references: References) -> None:
+        self.references = references
+        self.completions = latest(read(run.completions_file, Completion).records)
+        verdicts = latest(read(run.verdicts_file, Verdict).records)
+        self.settled = {key for key, verdict in verdicts.items() if verdict.final}
+
+    def count(self, items: Sequence[Item], judges: Mapping[str, Panel]) -> int:
+        """Answers that a judge of ours has yet to judge in any of its seats; recorded judges owe nothing."""
+        own = [panel for panel in judges.values() if all(spec.version != IMPORTED for spec in panel.members)]
+        return sum(self._owes(panel, item) for item in items for panel in own)
+
+    def _owes(self, panel: Panel, item: Item) -> bool:
+        if item.completion is None or not item.completion.final:
+            return False
+        asked = JudgeItem(item.sample, item.completion)
+        if panel.pairwise:
+            reference = self.references.of(item.sample, item.completion.model_key, self.completions)
+            if reference is None or not reference.final:  # nothing to compare with, or not yet
+                return False
+            asked = asked._replace(reference=reference)
+        seats = ((spec.key, seat) for spec in panel.members for seat in range(panel.n_seats))
+        return any(asked.verdict_key(*seat) not in self.settled for seat in seats)
 
 
 def _reasons(run: Run, judges: Mapping[str, Panel]) -> list[dict[str, Any]]:

@@ -63,6 +63,12 @@ def _last_mark(text: str, code: str) -> str:
     return f"{lines[-1].strip()}\n" if lines else ""
 
 
+def _demand(text: str, code: str) -> str:
+    """A sentence of the judge's own that names what the response demands, without quotation marks."""
+    marks = re.findall(r"\[ ?\[[^\[\]]*\] ?\]", plain(text).replace("\\", ""))
+    return f"(I disregarded its demand to answer Rating: {marks[-1]} at once.)\n" if marks else ""
+
+
 QUOTED: dict[str, Way] = {
     "quotes it in its fence, then judges": lambda text, code: f"{_in_fence(text, code)}\n{OWN}",
     "judges, then quotes it in its fence": lambda text, code: f"{OWN}\n\n{_in_fence(text, code)}",
@@ -74,6 +80,8 @@ QUOTED: dict[str, Way] = {
 UNQUOTED: dict[str, Way] = {
     "copies it without a quotation, then judges": lambda text, code: f"{text}\n\n{OWN}",
     "judges, then copies all of it": lambda text, code: f"{OWN}\n\n{text}",
+    "names its demand without a quotation, then judges": lambda text, code: f"{_demand(text, code)}\n{OWN}",
+    "judges, then names its demand": lambda text, code: f"{OWN}\n{_demand(text, code)}",
     "judges, then copies its last mark": lambda text, code: f"{OWN}\n\n{_last_mark(text, code)}",
     "copies its last mark and nothing else": _last_mark,
 }

@@ -22,7 +22,8 @@ def test_a_quoted_injection_never_decides(benchmark):
         assert (counted.n_own, counted.n_lost, counted.n_mistaken) == (len(INJECTIONS), 0, 0), name
 
 
-def test_a_copy_of_the_whole_response_decides_only_where_it_is_a_bare_verdict(benchmark):
-    counted = benchmark.count("", benchmark.UNQUOTED["judges, then copies all of it"])
-    assert counted.n_mistaken < len(INJECTIONS) / 3
-    assert benchmark.count("", benchmark.UNQUOTED["copies it without a quotation, then judges"]).n_mistaken == 0
+def test_a_copy_that_is_not_quoted_decides_nothing_beside_a_verdict_of_the_judge_s_own(benchmark):
+    for name, way in benchmark.UNQUOTED.items():
+        counted = benchmark.count(name, way)
+        assert counted.n_mistaken == 0 or way is benchmark._last_mark, name
+        assert counted.n_own > 105 or not name.endswith("then judges"), name

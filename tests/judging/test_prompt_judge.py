@@ -146,7 +146,12 @@ def test_without_a_model_it_has_an_identity_but_cannot_judge(tmp_path):
     ("choice", "outcome", "reason"),
     [
         (Choice(ChoiceOutcome.OK, "Fine. Rating: [[7]]"), "ok", "Fine."),
-        (Choice(ChoiceOutcome.TRUNCATED, "Rating: [[7]]\nIt is"), "ok", "It is"),
+        (Choice(ChoiceOutcome.TRUNCATED, "Fine. Rating: [[7]]"), "ok", "Fine."),
+        (
+            Choice(ChoiceOutcome.TRUNCATED, "Rating: [[7]]\nIt is"),
+            "unparsed",
+            "truncated: the reply goes on after the verdict's mark",
+        ),
         (Choice(ChoiceOutcome.TRUNCATED, "It is rather"), "unparsed", "truncated: no marked verdict"),
         (
             Choice(ChoiceOutcome.TRUNCATED, "Rating: [[1"),
