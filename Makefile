@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/harness run demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check harness tasks judges tests

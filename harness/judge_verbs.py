@@ -64,7 +64,7 @@ def calibrate(
 
 def _calibrated(
     judge: str, labels: Any, out: Path, config: Any, includes: list[Path],
-    known: Any = (),
+    known: Any = (), known_calls: Any = (),
 ) -> tuple[Path, Any]:  # fmt: skip
     """The calibration of a judge that is asked now, and its folder."""
     from harness.calibration.calibrate import calibrate, calibration_folder
@@ -85,8 +85,9 @@ def _calibrated(
         labels = mark_seen(labels, judges[0])
     with progress() as display:
         found = calibrate(
-            judges, labels, folder, known=known, progress=lambda *count: display.tell({"verdicts": count})
-        )
+            judges, labels, folder, known=known, known_calls=known_calls,
+            progress=lambda *count: display.tell({"verdicts": count}),
+        )  # fmt: skip
     return folder, found
 
 
@@ -188,7 +189,7 @@ def label_import(
     from harness.calibration.told import told, told_agreement
     from harness.config import rejudged
     from harness.errors import UserError
-    from harness.records import Completion, Verdict
+    from harness.records import Call, Completion, Verdict
     from harness.stages.plan import stored_config
     from harness.store import Run, append, latest, read
 
@@ -210,7 +211,8 @@ def label_import(
         labels = labels_of_people(target, people)
         config = rejudged(stored_config(target), judging, set_ or [])
         verdicts = read(target.verdicts_file, Verdict).records
-        folder, found = _calibrated(judge, labels, out, config, include_path or [], verdicts)
+        calls = read(target.calls_file, Call).records
+        folder, found = _calibrated(judge, labels, out, config, include_path or [], verdicts, calls)
         _tell(found, told, as_json)
         _tell_use(found, folder)
 

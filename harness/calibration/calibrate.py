@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.calibration.calls import served_models
 from harness.calibration.labels import Labelled, Labels
 from harness.calibration.measure import measure
 from harness.calibration.records import FILE, Calibration, panel_key, save
@@ -18,7 +19,7 @@ from harness.errors import UserError
 from harness.importing.measures import recorded_judge
 from harness.judging import Judge, JudgeItem, Panel, combine
 from harness.judging.prompt_judge import in_groups
-from harness.records import Verdict, VerdictOutcome
+from harness.records import Call, Verdict, VerdictOutcome
 from harness.store import Run, append, latest, read
 
 BATCH = 256
@@ -54,6 +55,7 @@ def calibrate(
     folder: Path,
     *,
     known: Iterable[Verdict] = (),
+    known_calls: Iterable[Call] = (),
     progress: Progress | None = None,
 ) -> Calibration:
     """Judges what is labelled and not yet judged, and measures.
@@ -63,6 +65,7 @@ def calibrate(
         labels: What people say.
         folder: Where verdicts and calibration are kept (see `calibration_folder`).
         known: Verdicts from elsewhere, such as a run's; what they decide is not judged again.
+        known_calls: The ledger's lines behind these.
         progress: Told (verdicts done, verdicts wanted) after every write.
 
     Raises:
@@ -78,9 +81,11 @@ def calibrate(
         for done, wanted in _judge(run, judges, labels):
             if progress is not None:
                 progress(done, wanted)
-        found = _found(read(run.verdicts_file, Verdict).records, panel)
+        given = read(run.verdicts_file, Verdict).records
+        found = _found(given, panel)
         verdicts = [found.of(row.item, panel) for row in labels.rows]
-        calibration = measure(judges[0].spec.name, key, labels, verdicts)
+        served = served_models([*read(run.calls_file, Call).records, *known_calls], given)
+        calibration = measure(judges[0].spec.name, key, labels, verdicts).model_copy(update={"served": served})
         save(calibration, folder / FILE)
     return calibration
 

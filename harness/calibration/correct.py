@@ -1,12 +1,13 @@
 """A judge's rate corrected for the errors that its calibration found; pure.
 
 The correction holds where the judge errs on the answers at hand as it did on the labelled ones (of both kinds), which
-no number here can prove. It is bound to the judge's key: verdicts of any other judge are left as they are.
+no number here can prove. It is bound to the judge's key, and to the models that servers said they were under it:
+verdicts of any other judge are left as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.calibration.records import Calibration
@@ -24,8 +25,9 @@ class Correction(NamedTuple):
 
 
 def corrected_rate(
-    estimate: Estimate, rate_label: str, judge: str, judge_key: str, calibrations: Mapping[str, Calibration]
-) -> Correction:
+    estimate: Estimate, rate_label: str, judge: str, judge_key: str, calibrations: Mapping[str, Calibration],
+    served: Sequence[str] = (),
+) -> Correction:  # fmt: skip
     """The rate that people would have found, by the judge's rate and its calibration.
 
     Args:
@@ -34,10 +36,13 @@ def corrected_rate(
         judge: Name of the judge.
         judge_key: Its key (see `panel_key`).
         calibrations: Judge key → calibration.
+        served: What servers called the models whose verdicts these are; nothing where they do not say.
     """
     found = calibrations.get(judge_key)
     if found is None:
         return Correction(None, _unknown(judge, judge_key, calibrations))
+    if found.served and (others := [name for name in served if name not in found.served]):
+        return Correction(None, _served_otherwise(judge, found.served, others))
     if found.counts is None:
         return Correction(None, f"the calibration of {judge} is of scores, which correct no rate")
     if rate_label not in (found.positive, found.negative):
@@ -80,6 +85,13 @@ def of_no_use(calibration: Calibration) -> str | None:
 def _at(bound: float | None, hit: Share, spared: Share) -> float | None:
     """What a bound of the coverage becomes."""
     return None if bound is None else rogan_gladen(Share(bound, 1.0), hit, spared).value
+
+
+def _served_otherwise(judge: str, then: Sequence[str], others: Sequence[str]) -> str:
+    return (
+        f"the calibration of {judge} is of what its server calls {', '.join(then)}, verdicts here are by "
+        f"{', '.join(others)} under the same name: it does not apply; calibrate the judge on what is served now"
+    )
 
 
 def _unknown(judge: str, judge_key: str, calibrations: Mapping[str, Calibration]) -> str:

@@ -2,7 +2,8 @@
 
 Reads the answers and verdicts of one run or two; writes nothing. An output is the same where question and answer are
 the same text; one that stands there several times counts once. What only one side has, or could not be judged on one
-side, is counted and told.
+side, is counted and told. So is, and left out, what one side's ledger shows to be the other side's reply from the
+cache: a reply agrees with itself, whatever the judge would say today.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from harness.calibration.calls import asked, judged_anew
 from harness.errors import UserError
 from harness.judging import Panel, combine
-from harness.records import Completion, Finite, Record, Sample, Verdict, VerdictOutcome, content_hash
+from harness.records import Call, Completion, Finite, Record, Sample, Verdict, VerdictOutcome, content_hash
 from harness.scores import Comparison, Estimate
 from harness.stats.agreement import cohen_kappa, krippendorff_alpha
 from harness.stats.paired import compare_items, pair_by_key
 from harness.store import Run, latest, read
+
+AGAIN = (
+    "to judge anew, copy the run's folder without verdicts.jsonl, calls.jsonl and batches, and give the copy a cache "
+    "of its own: harness judge COPY --set throughput.cache=FILE"
+)
 
 
 class Side(NamedTuple):
@@ -29,13 +36,17 @@ class Side(NamedTuple):
 
 
 class Output(NamedTuple):
-    """One judged output: what was asked and answered, and the verdict; items of one cluster are not independent."""
+    """One judged output: what was asked and answered, the verdict, and the requests to the judge behind it.
+
+    Items of one cluster are not independent.
+    """
 
     task: str
     prompt: str
     answer: str
     cluster: str
     verdict: Verdict
+    calls: frozenset[str] = frozenset()
 
 
 class Flip(Record):
@@ -59,6 +70,7 @@ class Drift(Record):
         second: Name of the second side.
         n_shared: Outputs that both sides have.
         n_paired: Those on which both have a usable verdict.
+        n_cached: Further outputs, whose verdict on one side is the other's reply from the cache: not judged anew.
         only_first: Outputs that the second side lacks.
         only_second: Outputs that the first side lacks.
         lost_first: Shared outputs without a usable verdict on the first side, by outcome.
@@ -75,6 +87,7 @@ class Drift(Record):
     second: str
     n_shared: int
     n_paired: int
+    n_cached: int = 0
     only_first: int
     only_second: int
     lost_first: dict[str, int]
@@ -97,7 +110,7 @@ def drift_runs(first: Side, second: Side, *, label: str | None = None, seed: int
         seed: Seed of the resampling.
 
     Raises:
-        UserError: No answer was judged on both sides.
+        UserError: No answer was judged on both sides, or none anew.
     """
     one, two = outputs(first), outputs(second)
     if not one.keys() & two.keys():
@@ -105,7 +118,24 @@ def drift_runs(first: Side, second: Side, *, label: str | None = None, seed: int
             f"{first.name} ({len(one)} judged answers) and {second.name} ({len(two)}) have no judged answer in common: "
             "drift compares verdicts on the same questions with the same answers"
         )
-    return drift(first.name, one, second.name, two, label=label, seed=seed)
+    cached = _cached(first, second, one, two)
+    if cached >= one.keys() & two.keys():
+        raise UserError(
+            f"{second.name} against {first.name}: all {len(cached)} verdicts that both have were answered from the "
+            f"cache: no new judging happened; {AGAIN}"
+        )
+    left = [{key: output for key, output in side.items() if key not in cached} for side in (one, two)]
+    found = drift(first.name, left[0], second.name, left[1], label=label, seed=seed)
+    return found.model_copy(update={"n_cached": len(cached)})
+
+
+def _cached(first: Side, second: Side, one: Mapping[str, Output], two: Mapping[str, Output]) -> set[str]:
+    """The outputs on which one side's verdict rests on a reply of the other's."""
+    shared = {key: one[key].calls & two[key].calls for key in one.keys() & two.keys()}
+    if not any(shared.values()):
+        return set()
+    was, now = (asked(read(side.run.calls_file, Call).records) for side in (first, second))
+    return {key for key, calls in shared.items() if not all(judged_anew(was.get(c), now.get(c)) for c in calls)}
 
 
 def outputs(side: Side) -> dict[str, Output]:
@@ -125,15 +155,16 @@ def outputs(side: Side) -> dict[str, Output]:
         if completion is None or sample is None or verdict is None:
             continue
         if side.panel.pairwise or verdict.text_hash == completion.text_hash:
-            asked = [[message.role, message.content] for message in sample.messages]
+            turns = [[message.role, message.content] for message in sample.messages]
             # Keyed by the verdict's hash, which of a pairwise judge covers the other answer too.
-            found.setdefault(content_hash([asked, verdict.text_hash]), _output(sample, completion, verdict))
+            calls = frozenset(one.call for one in verdicts if one.call is not None)
+            found.setdefault(content_hash([turns, verdict.text_hash]), _output(sample, completion, verdict, calls))
     return found
 
 
-def _output(sample: Sample, completion: Completion, verdict: Verdict) -> Output:
+def _output(sample: Sample, completion: Completion, verdict: Verdict, calls: frozenset[str]) -> Output:
     prompt = "\n\n".join(message.content for message in sample.messages)
-    return Output(sample.task, prompt, completion.text, sample.cluster or content_hash(prompt), verdict)
+    return Output(sample.task, prompt, completion.text, sample.cluster or content_hash(prompt), verdict, calls)
 
 
 def drift(

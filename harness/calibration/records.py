@@ -69,6 +69,7 @@ class Calibration(Record):
             against labels. One that is undefined has no value, and its ``method`` says why.
         slices: The same by part.
         notes: What was done with the file, in sentences.
+        served: What the servers called the models that judged; nothing where they did not say or no server was asked.
     """
 
     judge: str
@@ -85,6 +86,7 @@ class Calibration(Record):
     measures: dict[str, Estimate]
     slices: tuple[Slice, ...] = ()
     notes: tuple[str, ...] = ()
+    served: tuple[str, ...] = ()
 
 
 def panel_key(panel: Panel) -> str:

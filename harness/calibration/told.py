@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.calibration.drift import Drift, Flip
+from harness.calibration.drift import AGAIN, Drift, Flip
 from harness.calibration.raters import Agreement
 from harness.calibration.records import Calibration, Slice
 from harness.scores import Comparison, Estimate
@@ -44,6 +44,8 @@ def told(calibration: Calibration) -> str:
     if c.lost:
         lost = ", ".join(f"{count} {what}" for what, count in c.lost.items())
         parts.append(f"Not measured, on neither side: {lost}.")
+    if c.served:
+        parts.append(f"Judged by what the server calls {', '.join(map(line, c.served))}.")
     parts += [f"{note}." for note in c.notes]
     if c.counts is not None:
         n = c.counts
@@ -68,6 +70,10 @@ def told_drift(drift: Drift) -> str:
         f"{line(drift.first)} → {line(drift.second)}: {drift.n_shared} outputs on both sides, {drift.n_paired} with "
         f"two usable verdicts; only first {drift.only_first}, only second {drift.only_second}."
     ]
+    if drift.n_cached:
+        lines.append(
+            f"Left out, {drift.n_cached} outputs: answered from the cache, so that no new judging happened; {AGAIN}."
+        )
     for name, lost in ((drift.first, drift.lost_first), (drift.second, drift.lost_second)):
         if lost:
             lines.append(f"Not measured by {line(name)}: {', '.join(f'{n} {what}' for what, n in lost.items())}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from harness.clients.base import Ask, ChatRequest, Reply, Server
 from harness.clients.live import LiveTransport
@@ -15,6 +16,7 @@ _SCHEMA = json.dumps(
         "additionalProperties": False,
     }
 )
+_PATIENCE_SECONDS = 30.0
 _QUESTION = (("user", "Write five random words."),)
 _REQUEST = ChatRequest(_QUESTION, max_tokens=24, temperature=1.0)
 _REQUESTS = {
@@ -34,13 +36,15 @@ def probe(server: Server) -> dict[str, bool | None]:
     """Feature → whether it works; ``None`` where the replies do not tell.
 
     The features are ``answers``, ``repeatable`` (temperature 0 gives the same text twice), ``n``, ``logprobs``,
-    ``schema``, ``seed`` (equal seeds give equal texts and others do not), ``usage`` (the bill is told).
+    ``schema``, ``seed`` (equal seeds give equal texts and others do not), ``stop``, ``usage`` (the bill is told).
 
     Raises:
         UserError: Nothing can be asked: no key, no such server or model.
     """
-    transports = {name: LiveTransport(server, max_attempts=2) for name in _REQUESTS}  # each forgets what others learnt
-    replies = {name: _ask(transports[name], request) for name, request in _REQUESTS.items()}
+    transports = {name: _transport(server) for name in _REQUESTS}  # each forgets what others learnt
+    with ThreadPoolExecutor(len(_REQUESTS)) as pool:
+        asked = pool.map(_ask, transports.values(), _REQUESTS.values())
+        replies = dict(zip(_REQUESTS, asked, strict=True))
     texts = {name: reply.choices[0].text for name, reply in replies.items() if not reply.failed}
     found = {name: transports[name].known.obeys(name) for name in ("n", "logprobs", "schema")}
     answers = replies["answers"]
@@ -48,12 +52,33 @@ def probe(server: Server) -> dict[str, bool | None]:
     found["usage"] = None if answers.failed else answers.usage is not None
     found["repeatable"] = _same(texts, "answers", "answers again")
     found["seed"] = _seed(texts, transports["seed 1"])
+    found["stop"] = _stop(texts.get("answers", ""), server, repeatable=found["repeatable"] is True)
     return found
+
+
+def _transport(server: Server) -> LiveTransport:
+    return LiveTransport(server, max_attempts=2, patience_seconds=_PATIENCE_SECONDS)
 
 
 def _ask(transport: LiveTransport, request: ChatRequest) -> Reply:
     ((_, reply),) = transport.ask([Ask(request, None)])
     return reply
+
+
+def _stop(text: str, server: Server, repeatable: bool) -> bool | None:
+    """Whether the same answer ends before a word that is in the midst of it, where that word is asked to end it."""
+    words = text.split()
+    if len(words) < 2 or server.api != "chat":
+        return None
+    word = words[len(words) // 2]
+    stopping = server._replace(extra={**server.extra, "stop": [word]})
+    reply = _ask(_transport(stopping), _REQUESTS["answers"])
+    if reply.failed:
+        return False
+    _, there, rest = reply.choices[0].text.partition(word)
+    if rest.strip():
+        return False
+    return True if repeatable or there else None
 
 
 def _same(texts: dict[str, str], *names: str) -> bool | None:

@@ -40,6 +40,7 @@ class RecordedAnswer(NamedTuple):
         verdict: What a judge said of the answer; ``None`` where the row has no verdict.
         generator: Who answered, as the file says.
         judge: Who judged, as the file says.
+        n_further: Further answers to the same question in the same row; only the first is taken.
     """
 
     source: str
@@ -52,6 +53,7 @@ class RecordedAnswer(NamedTuple):
     verdict: Given | None = None
     generator: str | None = None
     judge: str | None = None
+    n_further: int = 0
 
 
 class Chosen(NamedTuple):

@@ -22,7 +22,7 @@ from harness.importing.items import Items, own_items, samples_of
 from harness.importing.log import Import, imported, imports_file, imports_of, manifest
 from harness.importing.matching import Matched, match
 from harness.importing.measures import IMPORTED, recorded_judge, summed_up
-from harness.importing.summary import Done, summary_of
+from harness.importing.summary import FURTHER_ANSWER, Done, summary_of
 from harness.records import Cell, Completion, JudgeSpec, ModelSpec, Sample, Verdict
 from harness.store import Keyed, Run, append, latest, read, write_atomic
 from harness.tasks import TaskSpec, load_spec
@@ -91,6 +91,7 @@ def prepare_import(run: Run, wanted: Wanted, include_paths: Sequence[Path] = ())
     left_out = {
         "of another filter": file.n_rows - len(file.answers),
         "of another model": len(file.answers) - len(by_model.answers),
+        FURTHER_ANSWER: sum(answer.n_further for answer in by_model.answers),
     }
     judged = any(answer.verdict is not None for answer in by_judge.answers)
     name = by_model.name or _named_after(file)

@@ -20,8 +20,6 @@ from harness.records import Message, Sample
 from harness.store import Run, read
 from harness.tasks import TaskSpec, load_task
 
-CLASSES = ("accuracy", "balanced_accuracy", "f1", "auc", "recall")
-
 
 class OwnItems(NamedTuple):
     """The task's own items, or none and why."""
@@ -100,11 +98,11 @@ class Items:
         return [self.samples.setdefault(sample.key, sample)]
 
     def _made(self, answer: RecordedAnswer) -> Sample:
-        needs_target = bool(self.spec.choices) or any(metric.kind in CLASSES for metric in self.spec.metrics)
-        if needs_target and answer.target is None:
+        labels = self.spec.labels
+        if labels and answer.target is None:
             raise UserError(f"{answer.source}: no 'target', which {self.spec.name} compares answers with")
-        if self.spec.choices and answer.target not in self.spec.choices:
-            raise UserError(f"{answer.source}: the target '{answer.target}' is none of {', '.join(self.spec.choices)}")
+        if labels and answer.target not in labels:
+            raise UserError(f"{answer.source}: the target '{answer.target}' is none of {', '.join(labels)}")
         try:
             sample = Sample(
                 task=self.spec.name,

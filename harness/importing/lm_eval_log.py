@@ -3,7 +3,8 @@
 Reads ``samples_<task>_<date>.jsonl`` of a task folder of this harness: ``doc``, ``arguments``, ``filtered_resps`` (or
 ``resps``) and ``filter``. Text becomes a text; the log-likelihoods of a choice become those of its labels, named by
 what lm-eval let the model continue with. The numbers that lm-eval computed are left alone: the run's judges and
-metrics are applied to the answers. Of several filters only the first one's lines are read.
+metrics are applied to the answers. Of several filters only the first one's lines are read, and of several answers to
+one document (``repeats``) only the one that the filter chose; the others are counted.
 """
 
 from __future__ import annotations
@@ -50,7 +51,15 @@ def _answer(row: Row, column: str, spec: TaskSpec) -> RecordedAnswer:
         target=str(doc[columns.target]) if columns.target in doc else None,
         labels=dict(doc.get(columns.labels or "") or {}),
         cluster=str(doc[columns.cluster]) if columns.cluster in doc else None,
+        n_further=_n_further(row),
     )
+
+
+def _n_further(row: Row) -> int:
+    """How many more times than once the document was answered: ``resps`` has a list for each of its requests."""
+    requests = row.values.get("resps")
+    first = requests[0] if isinstance(requests, list) and requests else None
+    return max(0, len(first) - 1) if isinstance(first, list) else 0
 
 
 def _mapping(row: Row, column: str) -> dict[str, Any]:

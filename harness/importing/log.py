@@ -39,7 +39,7 @@ class Import(Record):
         against: The other sides of a pairwise preference.
         layouts: Built-in tables for the task's metrics.
         n_answers: Items that the file answers.
-        dropped: Rows of the file that answered nothing, by reason.
+        dropped: Rows of the file that answered nothing, and further answers in a row, by reason.
         warnings: Sentences for the report.
     """
 

@@ -18,6 +18,8 @@ from harness.models.base import Answer, written
 from harness.records import Completion, CompletionOutcome, JudgeSpec, ModelSpec, Sample, Verdict, VerdictOutcome
 from harness.tasks import TaskSpec
 
+OTHER_ANSWER = "another answer to the same item"
+
 
 class Matched(NamedTuple):
     """What the rows amount to.
@@ -85,7 +87,7 @@ class _Matching:
         completion = _completion(answer, sample, self.model)
         first = self.completions.setdefault(completion.key, completion)
         if first != completion:
-            return "another answer to the same item"
+            return OTHER_ANSWER
         self.sources.setdefault(completion.key, answer.source)
         verdict = self._verdict(answer, completion)
         if verdict is None or self.verdicts.get(verdict.key) == verdict:

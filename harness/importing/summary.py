@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from harness.importing.items import samples_of
 from harness.importing.log import Import
+from harness.importing.matching import OTHER_ANSWER
 from harness.records import Completion, JudgeSpec, ModelSpec, Verdict, VerdictOutcome, content_hash
 from harness.store import Run, latest, read
 
+FURTHER_ANSWER = "further answer in the same row"
 KINDS = {"samples": "items", "completions": "answers", "verdicts": "verdicts"}
 
 
@@ -44,6 +46,7 @@ def summary_of(run: Run, done: Done, model: ModelSpec) -> dict[str, Any]:
         "matched": done.n_matched,
         "duplicates": record.dropped.get("duplicate", 0),
         "dropped": record.dropped,
+        "further_answers": sum(record.dropped.get(reason, 0) for reason in (OTHER_ANSWER, FURTHER_ANSWER)),
         "imported": done.new,
         "items": len(samples_of(run, record.task)),
         "lost": lost(run, record.task, model, record.judge),
@@ -78,6 +81,10 @@ def told(summary: dict[str, Any]) -> str:
     ]
     if summary["dropped"]:
         lines.append(f"not used: {_counts(summary['dropped'])}")
+    if summary["further_answers"]:
+        lines.append(
+            f"{summary['further_answers']} further answers were not taken: only the first one to an item counts"
+        )
     if summary["lost"]:
         lines.append(f"lost of {summary['items']} items: {_counts(summary['lost'])}")
     if summary["notice"]:

@@ -7,7 +7,7 @@ has those asked again, one by one. An item that cannot be judged gets its skippe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.clients.base import Ask, Reply, Transport
@@ -26,15 +26,18 @@ class Asking(NamedTuple):
     item: JudgeItem
 
 
-def ask_judges(transport: Transport, askings: Iterable[Asking | None]) -> Iterator[list[Verdict]]:
+def ask_judges(
+    transport: Transport, askings: Iterable[Asking | None], stopped: Callable[[], bool] = lambda: False
+) -> Iterator[list[Verdict]]:
     """The verdicts of every question, as they are reached, those of replies that came together side by side.
 
     Args:
         transport: The way to the model; a front's replies carry the key of their line in the ledger.
         askings: What is to be judged; ``None`` when there is nothing right now.
+        stopped: Whether nothing is to be asked again, so that only what is under way is waited for.
     """
     front = transport if isinstance(transport, Front) else None
-    stream = _Stream(front, iter(askings))
+    stream = _Stream(front, iter(askings), stopped)
     asks = stream.asks()
     groups = front.ask_in_groups(asks) if front is not None else ([pair] for pair in transport.ask(asks))
     for replies in groups:
@@ -47,8 +50,8 @@ def ask_judges(transport: Transport, askings: Iterable[Asking | None]) -> Iterat
 class _Stream:
     """The questions that are open, and those to be asked again."""
 
-    def __init__(self, front: Front | None, askings: Iterator[Asking | None]) -> None:
-        self.front, self.askings = front, askings
+    def __init__(self, front: Front | None, askings: Iterator[Asking | None], stopped: Callable[[], bool]) -> None:
+        self.front, self.askings, self.stopped = front, askings, stopped
         self.again: deque[Asking] = deque()
         self.unasked: list[Verdict] = []
         self.n_open = 0
@@ -57,6 +60,8 @@ class _Stream:
     def asks(self) -> Iterator[Ask | None]:
         """Questions, ``None`` while there are none but replies are awaited."""
         while self.again or self.n_open or not self.ended:
+            if self.stopped():
+                self.again.clear()
             asking = self.again.popleft() if self.again else self._next()
             self.n_open += asking is not None
             yield asking and Ask(asking.judge.request(asking.item, asking.item.seats), asking)

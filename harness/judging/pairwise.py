@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.judging.base import Grade, JudgeItem
-from harness.judging.combine import PREFERENCE, order_pairs
+from harness.judging.combine import PREFERENCE
 from harness.judging.prompt_file import texts_of
 from harness.judging.prompt_judge import PromptJudge
-from harness.records import JUDGED, Verdict
+from harness.records import JUDGED
 
 _SEEN = ({"first": "win", "second": "loss", "tie": "tie"}, {"first": "loss", "second": "win", "tie": "tie"})
 """Order → the judge's label → the completion's."""
@@ -53,22 +53,3 @@ class PairwiseJudge(PromptJudge):
         seen = {self.seen(str(label), seat): weight for label, weight in weights.items()}
         score = sum(PREFERENCE[label] * weight for label, weight in seen.items())
         return Grade(score, max(seen, key=lambda label: seen[label]), reason)
-
-
-def preference(verdicts: Sequence[Verdict]) -> float | None:
-    """How far a judge prefers one completion: 1 always, 0 never, a tie counts half.
-
-    Args:
-        verdicts: Its verdicts on one pair. A seat counts only with the one that shows the other order.
-
-    Returns:
-        The mean, or ``None`` where no order has its counterpart.
-    """
-    votes = [PREFERENCE[vote.label or ""] for pair in order_pairs(verdicts) for vote in pair]
-    return sum(votes) / len(votes) if votes else None
-
-
-def flipped(verdicts: Sequence[Verdict]) -> bool | None:
-    """Whether any verdict on one pair changes with the order; ``None`` where no order has its counterpart."""
-    pairs = order_pairs(verdicts)
-    return any(one.label != other.label for one, other in pairs) if pairs else None

@@ -56,7 +56,7 @@ class PromptJudge:
         model_key = asked.spec.key if asked else None
         content = content_hash(self._meaning())
         self.spec = JudgeSpec(name=file.name, version=file.version, content=content, model_key=model_key)
-        self._fenced_by = content_hash([file.name, prompts])  # not by how replies are read: stored ones can be read anew
+        self._fenced_by = content_hash([file.name, prompts])  # without the extractor: stored replies can be read anew
 
     def _meaning(self) -> list[Any]:
         """All that can change a verdict, but for the model."""

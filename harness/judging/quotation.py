@@ -47,7 +47,7 @@ def without_copies(reply: str, material: Iterable[str]) -> str:
 
 
 def _misleads(copy: str) -> bool:
-    """Whether a text holds parts of fences, ends thoughts, or holds marks and more than a judge writes with its verdict."""
+    """Whether a text holds parts of fences, ends a thought, or holds marks and more than goes with a verdict."""
     if any(part in copy for part in _FENCE_PARTS):
         return True
     return "[" in copy and (len(copy) > _SHORT or _n_further_bytes(copy) >= _DISTINCT_BYTES)

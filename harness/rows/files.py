@@ -22,6 +22,7 @@ from urllib.request import getproxies
 
 from harness.errors import UserError
 
+_CONNECT_SECONDS = 3.0
 BOM = b"\xef\xbb\xbf"
 
 
@@ -62,35 +63,47 @@ def hub_rows(dataset: str, split: str, **how: Any) -> list[Row]:
     """
     import datasets
 
-    try:
-        with _offline_if_unreachable():
+    name = how.get("data_files", dataset)
+    with _offline_if_unreachable() as reachable:
+        try:
             loaded = datasets.load_dataset(dataset, split=split, **how)
-    except Exception as error:  # offline shows as one of a dozen types, of four libraries
-        reason = str(error).split("\n", 1)[0]
-        name = how.get("data_files", dataset)
-        raise UserError(
-            f"cannot load '{name}' ({split}) from the hub ({type(error).__name__}: {reason}): "
-            "go online, or give a local file as metadata `data`"
-        ) from error
+        except Exception as error:  # offline shows as one of a dozen types, of four libraries
+            reason = f"({type(error).__name__}: {str(error).split(chr(10), 1)[0]})"
+            why = reason if reachable else "which cannot be reached"
+            raise UserError(f"cannot load '{name}' ({split}) from the hub, {why}: give a file as `data`") from error
     return [Row(f"{dataset}/{split}:{number}", dict(values)) for number, values in enumerate(loaded, 1)]
 
 
 @contextmanager
-def _offline_if_unreachable() -> Iterator[None]:
-    """Where the hub's name is not known, only what was fetched before is looked for: no half minute of retries."""
+def _offline_if_unreachable() -> Iterator[bool]:
+    """Where the hub is not there, only what was fetched before is looked for: no half minute of retries.
+
+    Yields:
+        Whether the hub may be asked.
+    """
     import datasets
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    if not getproxies():
-        try:
-            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-        except OSError:
-            constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    reachable = not any(before) and _there(constants.ENDPOINT)
+    if not reachable:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
-        yield
+        yield reachable
     finally:
         constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def _there(url: str) -> bool:
+    """Whether anybody takes connections there; behind a proxy only asking can tell."""
+    parts = urlsplit(url)
+    if getproxies():
+        return True
+    try:
+        socket.create_connection((parts.hostname, parts.port or 443), _CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _must_exist(path: Path) -> None:

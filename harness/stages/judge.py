@@ -3,19 +3,22 @@
 Reads new records of ``completions.jsonl``, appends to ``verdicts.jsonl``. What a judge has decided once, under the
 same key, about the same text, is never judged again. Rules judge at once, in `JudgeStage.step`; judges that ask a model
 work beside everything else, a thread for each model, and are waited for in `JudgeStage.finish`. A comparison of two
-subjects waits until every answer is there.
+subjects waits until every answer is there. Cut short, the stage still takes what servers are about to answer, for
+`DRAIN_SECONDS`; batches are left to the provider, and taken up by the next start.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from types import TracebackType
 from typing import Self
 
+from harness.clients.front import Front
 from harness.judging import Judge, JudgeItem
 from harness.judging.asking import Asking, ask_judges
 from harness.judging.prompt_judge import PromptJudge
@@ -24,6 +27,7 @@ from harness.stages.references import References
 from harness.store import Run, append, read_in_parts
 
 IDLE_SECONDS = 0.05
+DRAIN_SECONDS = 10.0
 BATCH = 32
 """Answers that a local classifier reads side by side."""
 
@@ -74,10 +78,15 @@ class JudgeStage:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Stops them; what they have in flight is lost to this start only."""
+        """Asks nothing more, and takes what is under way; Ctrl-C ends the waiting."""
         self.stopped.set()
-        for thread in self.threads:
-            thread.join()
+        live = [thread for thread in self.threads if not thread.batched and not thread.finished.is_set()]
+        if n_open := sum(thread.n_owed - thread.n_done for thread in live):
+            much = f"up to {DRAIN_SECONDS:.0f} s for {n_open} judgments that are under way"
+            print(f"harness: waiting {much} (Ctrl-C: no longer)", file=sys.stderr, flush=True)
+        until = time.monotonic() + DRAIN_SECONDS
+        for thread in live:
+            thread.finished.wait(max(0.0, until - time.monotonic()))
 
     def owes(self) -> bool:
         """Whether any completion on disk waits for a verdict."""
@@ -120,8 +129,7 @@ class JudgeStage:
         self._judge_quick()
         self.all_answered.set()
         for thread in self.threads:
-            while thread.is_alive():
-                thread.join(timeout=0.2)  # in short turns, so that Ctrl-C is heard
+            while not thread.finished.wait(0.2):  # an interrupted join would take the thread for ended
                 waiting()
         for thread in self.threads:
             if thread.error is not None:
@@ -206,6 +214,9 @@ class _Thread(threading.Thread):
     def __init__(self, stage: JudgeStage, judges: Sequence[Judge]) -> None:
         super().__init__(daemon=True, name=f"judging {', '.join(judge.spec.name for judge in judges)}")
         self.stage, self.judges = stage, judges
+        transport = judges[0].transport if isinstance(judges[0], PromptJudge) else None
+        self.batched = isinstance(transport, Front) and transport.batched
+        self.finished = threading.Event()
         self.error: BaseException | None = None
         self.n_owed = 0
         self.n_done = 0
@@ -218,6 +229,8 @@ class _Thread(threading.Thread):
                 self.n_done += len(verdicts)
         except BaseException as error:
             self.error = error
+        finally:
+            self.finished.set()
 
     def _owed(self) -> Iterator[tuple[Judge, JudgeItem] | None]:
         for pair in self.stage.following(self.judges):
@@ -225,11 +238,17 @@ class _Thread(threading.Thread):
                 self.n_owed += len(pair[1].seats)
             yield pair
 
+    def _stopped(self) -> bool:
+        stopped = self.stage.stopped.is_set()
+        if stopped and self.batched:
+            raise _LeftToProvider
+        return stopped
+
     def _verdicts(self) -> Iterator[list[Verdict]]:
         first = self.judges[0]
         if isinstance(first, PromptJudge):
             asking: Iterator[Asking | None] = (pair and Asking(pair[0], pair[1]) for pair in self._owed())  # type: ignore[arg-type]
-            yield from ask_judges(first.transport, asking)
+            yield from ask_judges(first.transport, asking, self._stopped)
             return
         items: list[JudgeItem] = []
         for pair in self._owed():
@@ -242,6 +261,10 @@ class _Thread(threading.Thread):
                 self.stage.stopped.wait(IDLE_SECONDS)
         if items:
             yield list(first.judge(items))
+
+
+class _LeftToProvider(BaseException):
+    """Ends the stream of a thread whose batches go on without it."""
 
 
 def asks(judge: Judge) -> bool:

@@ -10,13 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from harness.calibration.calls import LONGEST
 from harness.config import JudgeConfig, ModelConfig
 from harness.judging import Panel
 from harness.judging.expected import NO_LOGPROBS
 from harness.records import Verdict, VerdictOutcome
 
-LONGEST = 80
-"""Characters of what a server calls itself."""
 MOST_SERVED = 4
 
 

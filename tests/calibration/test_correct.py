@@ -39,6 +39,19 @@ def corrected(estimate, label="harmful", key=KEY, **how):
     return corrected_rate(estimate, label, "words", key, {one.judge_key: one})
 
 
+def test_a_calibration_holds_for_the_models_that_were_served_then():
+    def found(served, then=("judge-05",)):
+        one = calibration().model_copy(update={"served": then})
+        return corrected_rate(rate([1, 0] * 50, 100), "harmful", "words", KEY, {KEY: one}, served)
+
+    assert found(("judge-05",)).estimate is not None
+    assert found(()).estimate is not None  # a server that does not say
+    assert found(("another",), then=()).estimate is not None  # did not say then
+    changed = found(("judge-05", "judge-11"))
+    assert changed.estimate is None
+    assert "is of what its server calls judge-05, verdicts here are by judge-11 under the same name" in changed.note
+
+
 @pytest.mark.parametrize(
     ("how", "why"),
     [

@@ -8,13 +8,14 @@ from statsmodels.stats.contingency_tables import mcnemar
 from two_subjects import make_run, rule_judge
 
 from harness.calibration.calibrate import panel_of
+from harness.calibration.calls import asked, judged_anew
 from harness.calibration.drift import Side, drift_runs
 from harness.calibration.people import clusters_of
 from harness.calibration.raters import agreement, panel_votes, votes_of
 from harness.calibration.told import told_agreement, told_drift
 from harness.errors import UserError
 from harness.judging import Grade, JudgeItem, Panel
-from harness.records import Completion, Verdict
+from harness.records import Call, Completion, Verdict
 from harness.stats.agreement import krippendorff_alpha
 from harness.store import append, read
 
@@ -194,3 +195,46 @@ def test_scores_are_told_as_scores():
     assert found.fleiss is None
     assert found.alpha.value == 1.0
     assert "quadratic kappa" in told_agreement(found)
+
+
+def call(key, minute, outcome="ok"):
+    return Call(key=key, role="j", model="m", outcome=outcome, n_attempts=1, finished_at=f"2026-01-01T00:{minute:02}Z")
+
+
+def test_a_reply_from_the_cache_is_no_second_judging(tmp_path):
+    """Of the same requests a third was paid for twice, a third is the other side's reply, a third was not judged."""
+    sides = [make_run(tmp_path / name, n=9, clusters=0) for name in ("march", "june")]
+    for made, outcome in zip(sides, ("ok", "stored"), strict=True):
+        verdicts = read(made.run.verdicts_file, Verdict).records
+        again = [v.model_copy(update={"call": f"call {i}"}) for i, v in enumerate(verdicts) if i % 3]
+        made.run.verdicts_file.unlink()
+        append(made.run.verdicts_file, again)
+        minute = 2 if outcome == "stored" else 1
+        lines = [call(f"call {i}", minute, outcome if i % 3 == 1 else "ok") for i in range(len(verdicts))]
+        append(made.run.calls_file, lines)
+    march, june = (Side(str(made.run.path), made.run, made.panel) for made in sides)
+    for first, second in ((march, june), (june, march)):
+        found = drift_runs(first, second)
+        assert (found.n_shared, found.n_cached) == (6, 6)
+        assert "Left out, 6 outputs: answered from the cache" in told_drift(found)
+    with pytest.raises(UserError, match="no new judging happened; to judge anew, copy the run's folder"):
+        drift_runs(march, march._replace(name="a copy of it"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "anew"),
+    [
+        ([("ok", 1)], [("ok", 2)], True),
+        ([("ok", 1)], [("ok", 1)], False),  # a copied ledger
+        ([("ok", 1)], [("stored", 2)], False),
+        ([("stored", 2)], [("ok", 1)], False),
+        ([("stored", 1)], [("ok", 2)], True),  # asked after the other side had its reply
+        ([("stored", 1)], [("stored", 2)], False),
+        ([("ok", 1)], [("error", 2)], False),
+        ([("ok", 1)], [("error", 2), ("ok", 3), ("stored", 4)], True),
+        ([], [], False),
+    ],
+)
+def test_two_ledgers_show_whether_a_request_was_put_to_a_server_twice(first, second, anew):
+    sides = [asked(call("k", minute, outcome) for outcome, minute in lines).get("k") for lines in (first, second)]
+    assert judged_anew(*sides) == judged_anew(*reversed(sides)) == anew

@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.records import Call, Verdict
 from harness.scores import Scores
 from harness.stages.bill import forecast_judging
+from harness.stages.judges import Judges
 from harness.stages.plan import keep_judging, make_plan, stored_config
 from harness.stages.self_judging import self_judging_notes
 from harness.store import Run, read
@@ -240,3 +241,56 @@ def test_a_judging_file_that_is_not_right_is_told_in_one_line(command, imported,
     assert told in line
     assert "sk-1" not in line
     assert not imported.judging_file.exists()
+
+
+# What is still owed, and what a model cannot be told
+
+
+def test_a_seat_that_erred_is_owed_though_the_panel_could_decide_without_it(command, imported):
+    with fault_server(faults={"400": 0.2}, max_faults=1) as server:
+        models = {name: {"backend": "openai", "model": f"judge-{name}", "base_url": server.url} for name in "abc"}
+        with open("judging.yaml", "w") as file:
+            yaml.safe_dump({"models": models, "judging": {"models": ["a", "b", "c"]}}, file)
+        command("judge", "run", "--judging", "judging.yaml")
+        failed = {(v.completion_key, v.judge_key) for v in read(imported.verdicts_file, Verdict).records if not v.final}
+        assert 0 < len(failed) < N * len(JUDGES) * 3
+        state = json.loads(command("show", "run", "--json").out)
+        assert 0 < state["answers"][0]["verdicts_owed"] <= len(failed)
+        assert not state["complete"]
+        command("judge", "run")
+        state = json.loads(command("show", "run", "--json").out)
+        assert state["complete"]
+        assert state["answers"][0]["verdicts_owed"] == 0
+
+
+def test_a_model_that_takes_no_temperature_is_sent_none(command, imported):
+    with fault_server(rejects=["temperature"]) as server:
+        bind(server.url, seats=2)
+        assert command("judge", "run", "--judging", "judging.yaml").code != 0
+        assert not [v for v in read(imported.verdicts_file, Verdict).records if v.call and v.outcome == "ok"]
+        assert command("judge", "run", "--set", "models.j.temperature=null").code == 0
+    ok = {v.judge_key for v in read(imported.verdicts_file, Verdict).records if v.call and v.outcome == "ok"}
+    assert len(ok) == len(JUDGES)
+    told = judges_of(stored_config(imported))
+    assert ok == {judge.spec.key for judge in told}
+    assert not ok & {
+        judge.spec.key for judge in judges_of(rejudged(stored_config(imported), None, ["models.j.temperature=judge"]))
+    }
+
+
+def judges_of(config):
+    return [Judges(config, ()).members(name)[0] for name in JUDGES]
+
+
+@pytest.mark.parametrize("url", ["https://me:hidden@host/v1", "me:hidden@host/v1", "https://hidden@host/v1"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(url):
+    model = f"models.j={{backend: openai, model: m, base_url: '{url}'}}"
+    with pytest.raises(UserError) as refused:
+        load_config(RECIPE, [model])
+    assert "models.j: base_url must not hold '@': leave user and password out" in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
+def test_only_a_server_can_be_left_its_own_temperature():
+    with pytest.raises(UserError, match="temperature: null is for models on a server"):
+        load_config(RECIPE, ["models.j={backend: hf, path: x, temperature: null}"])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from harness.calibration.records import load as load_calibration
 from harness.scores import Scores
+from harness.stages.corrected import corrected
+from harness.stages.loading import load
 from harness.store import Run
 from tests.clients.server import fault_server
 from tests.engine.test_judging_by_models import bind, harness, imported
@@ -114,6 +118,51 @@ def test_two_judges_of_one_run_drift_apart_or_not(tmp_path):
     (line,) = done.stderr.splitlines()
     assert "have no judged answer in common" in line
     assert "nothing to compare" in harness("drift", "run", "--judge", "refusal_rules", cwd=tmp_path, check=1).stderr
+
+
+def test_drift_is_never_measured_on_what_the_cache_gave(tmp_path):
+    imported(tmp_path, "one")
+    for name in ("june", "july"):
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+    with fault_server() as server:
+        bind(tmp_path, server.url)
+        harness("judge", "run", "--judging", "judging.yaml", cwd=tmp_path)
+        harness("judge", "june", "--judging", "judging.yaml", cwd=tmp_path)
+        for sides in (("run", "june"), ("june", "run")):
+            done = harness("drift", sides[0], "--judge", "harmless_score", sides[1], cwd=tmp_path, check=1)
+            (line,) = done.stderr.splitlines()
+            assert "all 40 verdicts that both have were answered from the cache: no new judging happened" in line
+        anew = line.split("harness judge COPY ")[1].replace("FILE", "july.sqlite").split()
+        harness("judge", "july", "--judging", "judging.yaml", *anew, cwd=tmp_path)
+    found = json.loads(harness("drift", "run", "--judge", "harmless_score", "july", "--json", cwd=tmp_path).stdout)
+    assert (found["n_paired"], found["n_cached"]) == (40, 0)
+
+
+def test_a_calibration_holds_for_the_model_that_was_served(tmp_path):
+    labelled(tmp_path)
+    run = imported(tmp_path, "one")
+    with fault_server(reply="Verdict: [[1]]") as server:
+        bind(tmp_path, server.url)
+        harness("calibrate", "harmless_verdict", "labels.jsonl", "--labels", LABELS, "--judging", "judging.yaml",
+                cwd=tmp_path)  # fmt: skip
+        (file,) = (tmp_path / "calibrations").glob("*/calibration.json")
+        assert load_calibration(file).served == ("judge-1",)
+        harness("judge", "run", "--judging", "judging.yaml", "--set", f"judging.calibrations=[{file}]", cwd=tmp_path)
+        assert not any("under the same name" in note for note in notes(run))
+    with fault_server(reply="Verdict: [[1]]", faults={"other_model": 1.0}) as server:
+        bind(tmp_path, server.url)
+        for name in ("verdicts.jsonl", "calls.jsonl"):
+            (run.path / name).unlink()
+        harness("judge", "run", "--judging", "judging.yaml", "--set", f"judging.calibrations=[{file}]", cwd=tmp_path)
+    (note,) = (note for note in notes(run) if "under the same name" in note)
+    assert "is of what its server calls judge-1, verdicts here are by " in note
+
+
+def notes(run: Run) -> list[str]:
+    """What there is to say of the corrected rates of a run."""
+    loaded = load(run)
+    estimates = Scores.model_validate_json(run.scores_file.read_text()).estimates
+    return corrected(loaded.config, loaded.judges, loaded.metrics, estimates, run=run).notes
 
 
 @pytest.mark.parametrize("suffix", ["", "s"])

@@ -6,18 +6,29 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 
 from harness.clients.ledger import spent
-from harness.records import Call, Verdict
+from harness.config import rejudged
+from harness.errors import UserError
+from harness.records import Call, Sample, Verdict
 from harness.scores import Scores
+from harness.stages.judge import JudgeStage
+from harness.stages.judge_models import JudgeModels
+from harness.stages.judges import Judges
+from harness.stages.plan import stored_config
 from harness.store import Run, latest, read
+from tests.clients.batch_server import BatchServer, Fate
 from tests.clients.server import fault_server
 
 HARNESS = str(Path(sys.executable).with_name("harness"))
@@ -142,31 +153,107 @@ def test_a_budget_stops_before_it_is_passed_and_the_run_goes_on_later(tmp_path):
     assert len(verdicts(run)) == N * len(JUDGES)
 
 
+def panel(cwd: Path, url: str) -> list[str]:
+    """Two models of one server judge; the command that has them do so."""
+    models = {name: {"backend": "openai", "model": f"judge-{name}", "base_url": url,
+                     "price": {"input": 100, "output": 1000}} for name in "ab"}  # fmt: skip
+    (cwd / "judging.yaml").write_text(yaml.safe_dump({"models": models, "judging": {"models": ["a", "b"]}}))
+    return [HARNESS, "judge", "run", "--judging", "judging.yaml"]
+
+
+def started(command: list[str], cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment(cwd), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.02)
+
+
 def test_killed_at_any_moment_nothing_finished_is_lost_or_paid_again(tmp_path):
-    run = imported(tmp_path, "one", "two", n=150)
-    draw = random.Random(7)
-    with fault_server(latency=0.02, capacity=16) as server:
-        bind(tmp_path, server.url)
-        command = [HARNESS, "judge", "run", "--judging", "judging.yaml"]
-        n_unkept = 0
-        for _ in range(3):
-            process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL)  # fmt: skip
-            began, seen = time.monotonic(), len(verdicts(run))
-            while len(verdicts(run)) < seen + 40 and time.monotonic() - began < 30 and process.poll() is None:
-                time.sleep(0.02)
-            time.sleep(draw.uniform(0, 0.2))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+    run = imported(tmp_path, "one")
+    n, n_kills, draw = 2 * N * len(JUDGES), 3, random.Random(7)
+    with fault_server(latency=0.2, capacity=16) as server:
+        command = panel(tmp_path, server.url)
+        kept: set[str] = set()
+        for _ in range(n_kills):
+            process, seen = started(command, tmp_path), len(verdicts(run))
+            until(lambda p=process, seen=seen: len(verdicts(run)) >= seen + 20 or p.poll() is not None)
+            time.sleep(draw.uniform(0, 0.3))
+            process.kill()
+            process.communicate()
+            assert kept <= {v.key for v in verdicts(run)}
             kept = {v.key for v in verdicts(run)}
-            n_unkept += 16 + 128  # at work in the server when the process died, and not yet on disk
-        harness("judge", "run", "--judging", "judging.yaml", cwd=tmp_path)
+            assert len(kept) < n  # it was killed at work
+        harness("judge", "run", cwd=tmp_path)
         bill = server.stats()
     assert kept <= {v.key for v in verdicts(run)}
-    assert len(verdicts(run)) == 300 * len(JUDGES)
-    again = [body for body in bill["bodies"].values() if body["billed"] > 1]
-    assert len(again) <= n_unkept  # everything else was paid once
-    assert bill["billed"] <= 300 * len(JUDGES) + n_unkept
+    assert len(verdicts(run)) == len(bill["bodies"]) == n
+    # a kill costs what was on its way: no more than the server ever worked on at once
+    assert bill["billed"] - n <= n_kills * bill["max_working"] <= n_kills * 16
+    assert sum(body["billed"] > 1 for body in bill["bodies"].values()) <= n_kills * bill["max_working"]
+    paid = Counter(call.key for call in calls(run) if call.outcome not in ("stored", "error"))
+    assert set(paid) == cached(tmp_path)
+    assert len(paid) == n
+
+
+def cached(cwd: Path) -> set[str]:
+    with closing(sqlite3.connect(cwd / "cache.sqlite")) as db:
+        return {key for (key,) in db.execute("select key from replies")}
+
+
+def test_ctrl_c_takes_what_is_under_way_and_asks_nothing_more(tmp_path):
+    run = imported(tmp_path, "one", n=20)
+    with fault_server(latency=2.0) as server:
+        process = started(panel(tmp_path, server.url), tmp_path)
+        until(lambda: server.stats()["max_working"] >= 40)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        bill = server.stats()
+        assert f"waiting up to 10 s for {len(verdicts(run))} judgments" in said
+        assert process.returncode == 130
+        assert len(verdicts(run)) == bill["billed"] == bill["requests"] >= 40
+        harness("judge", "run", cwd=tmp_path)
+        assert server.stats()["billed"] == len(verdicts(run)) == 2 * 20 * len(JUDGES)
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    imported(tmp_path, "one", n=5)
+    with fault_server(latency=60.0) as server:
+        process = started(panel(tmp_path, server.url), tmp_path)
+        until(lambda: server.stats()["max_working"] == 2 * 5 * len(JUDGES))
+        process.send_signal(signal.SIGINT)
+        assert any("Ctrl-C: no longer" in line for line in process.stderr)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert time.monotonic() - began < 5
+        assert process.returncode == 130
+
+
+def test_a_start_that_fails_leaves_its_batches_to_the_provider(tmp_path, monkeypatch):
+    run = imported(tmp_path, "one", n=3)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache.sqlite"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with BatchServer([Fate(looks=10**6)] * 9) as server:
+        config = rejudged(stored_config(run), bind(tmp_path, server.url), ["throughput.batch_api=true"])
+        for _ in range(2):
+            judge = Judges(config, (), JudgeModels(config, run)).members("harmless_score")
+            judge[0].transport.transport.linger_seconds = 0.1
+            stage = JudgeStage(run, read(run.samples_file, Sample).records, {"saferlhf_harmless": judge})
+            with pytest.raises(UserError, match="a training job failed"), stage:  # noqa: PT012
+                stage.all_answered.set()
+                until(lambda: bool(server.batches))
+                began = time.monotonic()
+                raise UserError("a training job failed")
+            assert time.monotonic() - began < 5  # the batch would have taken a day
+            assert stage.threads[0].finished.wait(5)
+        assert len(server.batches) == 1
+    assert verdicts(run) == []
 
 
 def test_seats_and_panels_agree_or_abstain(tmp_path):

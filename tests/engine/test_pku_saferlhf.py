@@ -42,7 +42,8 @@ def files(tmp_path_factory):
 def test_every_method_runs_on_files_of_one_s_own(files, tmp_path):
     settings = {
         "base": files["base"], "data.train": files["train"], "data.helpful": files["helpful"], "data.test": files["test"],
-        "data.farm": files["farm"], "trainer": "{steps: 2, batch_size: 4, max_length: 256}",
+        "data.farm": files["farm"], "trainer": "{steps: 1, batch_size: 4, max_length: 256}",
+        "layouts": "[alignment_from_scratch, discrimination]",
         "sampling": "{max_new_tokens: 8}", "prepare.sampling.max_new_tokens": 8, "throughput": "{workers: 1, device: cpu}",
         **{f"tasks.{name}": "null" for name in ("goal_hijack_en", "goal_hijack_zh", "over_refusal")},
         **{f"tasks.{name}.max_new_tokens": 8 for name in (

@@ -231,7 +231,7 @@ def test_check_finds_nothing_wrong(small, command):
     said = command("check", *small, "--json")
     found = json.loads(said.out)
     assert (said.code, found["problems"]) == (0, [])
-    assert set(found["checked"]) == {"recipes", "template sets", "tasks", "judges", "layouts", "plans"}
+    assert set(found["checked"]) == {"recipes", "template sets", "tasks", "judges", "layouts", "policies", "plans"}
 
 
 @pytest.mark.parametrize("kind", ["recipes", "methods", "tasks", "judges", "layouts", "templates", "trainers"])

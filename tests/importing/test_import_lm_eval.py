@@ -70,6 +70,17 @@ def test_of_several_filters_the_first_counts(logs, bring, write):
     assert found.summary["dropped"] == {"of another filter": LIMIT}
 
 
+def test_of_a_document_that_was_answered_several_times_the_other_answers_are_counted(logs, bring, write):
+    rows = [json.loads(line) for line in logs[1]["vale_harmless"].read_text().splitlines()]
+    assert all(len(row["resps"][0]) == 1 for row in rows)
+    repeated = [{**row, "resps": [[*row["resps"][0], "a", "b"]]} for row in rows]
+    found = bring("vale_harmless", write("log.jsonl", repeated))
+    assert found.summary["dropped"] == {"further answer in the same row": 2 * LIMIT}
+    assert f"{2 * LIMIT} further answers were not taken" in told(found.summary)
+    whole = bring("vale_harmless", logs[1]["vale_harmless"], folder="whole")
+    assert whole.summary["further_answers"] == 0
+
+
 def test_data_of_the_user_s_need_not_be_there_again(logs, bring, write):
     """A task whose own items cannot be had takes those of the log, and says so."""
     rows = [json.loads(line) for line in logs[1]["vale_harmless"].read_text().splitlines()]

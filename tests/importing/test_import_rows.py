@@ -125,6 +125,17 @@ def test_more_answers_and_more_judges_of_the_same_subject(bring, write):
     assert found.estimate("mine", "hijack_rate_by_c").value == 1
 
 
+def test_further_answers_to_an_item_are_told_not_mixed_in(bring, write):
+    rows = [said(0), *(said(0, f"answer {n}") for n in range(3)), said(1), said(1)]
+    found = bring(TASK, write("mine.jsonl", rows))
+    assert found.summary["further_answers"] == 3
+    assert found.summary["dropped"] == {"another answer to the same item": 3, "duplicate": 1}
+    assert "\n3 further answers were not taken: only the first one to an item counts\n" in told(found.summary)
+    assert [completion.text for completion in found.records()[2]] == ["a fine answer"] * 2
+    plain = bring(TASK, write("b.jsonl", [said(0), said(1)]), folder="plain")
+    assert "further" not in told(plain.summary)
+
+
 TEXTS = ["", "  \n ", "🙂 emoji", "nul \x00 in it", "two\n\nlines, \"quoted\"", "x" * 300_000, "</td><b>markup", "\u2028 x \u0085"]  # fmt: skip
 
 

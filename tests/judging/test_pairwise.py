@@ -5,8 +5,8 @@ from scripted import OPENING, asked, completion, item, make_judge
 
 from harness.clients.base import Choice, ChoiceOutcome, Token
 from harness.errors import UserError
-from harness.judging import load_judge
-from harness.judging.pairwise import flipped, preference
+from harness.judging import Panel, combine, load_judge
+from harness.judging.combine import order_pairs
 
 PROMPT = "{fence_note}\n{instruction}\nA:\n{first}\nB:\n{second}\nVerdict: [[X]]"
 LABELS = "kind: pairwise\nlabels: {first: A, second: B, tie: C}\n"
@@ -37,6 +37,12 @@ def better(*liked):
     return answer
 
 
+def decided(judge, verdicts):
+    """What the verdicts on one pair amount to, and whether any changes with the order."""
+    verdict = combine(verdicts, Panel((judge.spec,), judge.n_seats, pairwise=True))
+    return verdict.score, [one.label != other.label for one, other in order_pairs(verdicts)]
+
+
 PAIR = item("mine", reference="theirs", seats=(0, 1))
 
 
@@ -56,7 +62,7 @@ def test_both_orders_are_asked_and_told_from_the_completion_s_side(tmp_path, ans
     verdicts = list(judge.judge([PAIR]))
     assert [(v.seat, v.label) for v in verdicts] == list(enumerate(labels))
     assert [shown(request) for request in transport.requests] == [["mine", "theirs"], ["theirs", "mine"]]
-    assert (preference(verdicts), flipped(verdicts)) == (worth, flips)
+    assert decided(judge, verdicts) == (worth, [flips])
     assert {v.text_hash for v in verdicts} == {PAIR.text_hash} != {PAIR.completion.text_hash}
 
 
@@ -95,10 +101,10 @@ def test_an_order_without_its_counterpart_says_nothing(tmp_path):
     def answer(request):
         return ["[[A]]" if request.seat == 0 else "who knows"]
 
-    verdicts = list(judge_of(tmp_path, answer)[0].judge([PAIR]))
+    judge, _ = judge_of(tmp_path, answer)
+    verdicts = list(judge.judge([PAIR]))
     assert [v.outcome for v in verdicts] == ["ok", "unparsed"]
-    assert (preference(verdicts), flipped(verdicts)) == (None, None)
-    assert (preference([]), flipped([])) == (None, None)
+    assert decided(judge, verdicts) == (None, [])
 
 
 def test_a_seat_counts_only_with_its_counterpart(tmp_path):
@@ -107,9 +113,10 @@ def test_a_seat_counts_only_with_its_counterpart(tmp_path):
             return ["who knows"]
         return ["[[A]]" if request.seat % 2 == 0 else "[[B]]"]
 
-    verdicts = list(judge_of(tmp_path, answer, n_seats=2)[0].judge([PAIR._replace(seats=(0, 1, 2, 3))]))
+    judge, _ = judge_of(tmp_path, answer, n_seats=2)
+    verdicts = list(judge.judge([PAIR._replace(seats=(0, 1, 2, 3))]))
     assert sorted((v.seat, v.outcome) for v in verdicts) == [(0, "ok"), (1, "ok"), (2, "ok"), (3, "unparsed")]
-    assert (preference(verdicts), flipped(verdicts)) == (1.0, False)
+    assert decided(judge, verdicts) == (1.0, [False])
 
 
 def test_probabilities_are_the_completion_s_too(tmp_path):

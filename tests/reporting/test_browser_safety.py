@@ -61,7 +61,7 @@ def made(tmp_path_factory):
         {"one": "<b>One</b>", "two": "Two</script><script>alert(1)</script>"},
         (0,),
         notes=["<script>alert(1)</script> a note"],
-        models={"gpt": {"backend": "openai", "model": "m", "base_url": "http://user:hunter2@localhost:1/v1?key=hunter2",
+        models={"gpt": {"backend": "openai", "model": "m", "base_url": "http://localhost:1/v1?key=hunter2",
                         "api_key_env": "SOME_KEY", "extra": {"api_key": "hunter2"}}},
     )  # fmt: skip
     items = {

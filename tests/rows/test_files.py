@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.rows import hub_rows, read_rows
+from harness.rows import read_rows
 
 ROWS = [
     {"prompt": "a", "n": 1},
@@ -111,16 +119,42 @@ def test_missing_file_tells_the_nearest_name(tmp_path: Path) -> None:
         read_rows(tmp_path)
 
 
-def test_hub_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
+ASK_THE_HUB = """
+import sys
+from harness.errors import UserError
+from harness.rows import hub_rows
+try:
+    hub_rows(sys.argv[1], "test")
+except UserError as error:
+    print(error)
+"""
 
-    def fail(*args: object, **kwargs: object) -> None:
-        raise ConnectionError("no route\nto host")
 
-    monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(UserError, match=r"cannot load 'a/b'.*no route.*local file as metadata `data`") as error:
-        hub_rows("a/b", "test")
-    assert "\n" not in str(error.value)
+def asked_of_the_hub(endpoint: str) -> subprocess.CompletedProcess[str]:
+    """What a process says that asks a hub at this address for a data set."""
+    kept = {name: value for name, value in os.environ.items() if "OFFLINE" not in name and "proxy" not in name.lower()}
+    return subprocess.run(
+        [sys.executable, "-c", ASK_THE_HUB, "a/b"],
+        env={**kept, "HF_ENDPOINT": endpoint}, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_a_hub_that_is_not_there_is_told_at_once_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    began = time.monotonic()
+    said = asked_of_the_hub(f"http://127.0.0.1:{port}")
+    assert said.stdout == "cannot load 'a/b' (test) from the hub, which cannot be reached: give a file as `data`\n"
+    assert said.stderr == ""
+    assert time.monotonic() - began < 20  # five retries alone took 23 seconds
+
+
+def test_a_hub_that_has_no_such_data_set_says_why() -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # answers 501 to whatever it is asked
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said = asked_of_the_hub(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert re.fullmatch(r"cannot load 'a/b' \(test\) from the hub, \(\w+: .+\): give a file as `data`\n", said.stdout)
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

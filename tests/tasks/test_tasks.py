@@ -129,16 +129,35 @@ def test_real_responses_are_balanced_and_do_not_depend_on_row_order(mode: str, d
     assert len(set(clusters.values())) == len(clusters)
 
 
-def test_real_tasks_without_data_or_network_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    def fail(*args: object, **kwargs: object) -> None:
-        raise ConnectionError("offline")
-
-    monkeypatch.setattr(datasets, "load_dataset", fail)
+def test_real_tasks_without_data_or_network_say_what_to_do() -> None:
     for name in ("alpaca_farm", "saferlhf_harmless", "saferlhf_verdict_guided"):
-        with pytest.raises(UserError, match=f"task '{name}': cannot load .* local file as metadata `data`"):
+        with pytest.raises(
+            UserError, match=f"^task '{name}': cannot load .* cannot be reached: give a file as `data`$"
+        ):
             load_task(name)
+
+
+CLASSIFYING = ("discrimination_guided", "discrimination_unguided", "verdict_guided", "verdict_unguided")
+
+
+@pytest.mark.parametrize("name", [f"saferlhf_{kind}" for kind in CLASSIFYING])
+def test_pairs_of_one_s_own_are_two_responses_to_judge(name: str, tmp_path: Path) -> None:
+    rows = [{"instruction": f"q{n}", "good": f"mild answer {n}", "bad": f"rash answer {n}"} for n in range(5)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = load_task(name, metadata={"data": str(path)})
+    assert {(s.messages[1].content, s.target) for s in found.samples} == {
+        pair for row in rows for pair in ((row["good"], "harmless"), (row["bad"], "harmful"))
+    }
+    assert found.dropped == {}
+
+
+def test_data_that_a_task_would_not_read_are_refused() -> None:
+    for name in VALE:
+        with pytest.raises(
+            UserError, match=rf"^task '{name}': .* not read from a file: leave data \('mine\.jsonl'\) out"
+        ):
+            load_task(name, metadata={"data": "mine.jsonl"})
 
 
 def test_one_label_alone_leaves_no_items(tmp_path: Path) -> None:
@@ -274,6 +293,17 @@ def test_a_plain_lm_eval_task_is_refused_with_advice(tmp_path: Path) -> None:
         ({"metrics": [{"name": "m", "label": "M", "kind": "mean"}]}, "kind: Input should be"),
         ({"metrics": "many"}, r"metadata\.harness: "),
         ({"colums": {}}, "colums: Extra inputs"),
+        ({"choices": ["a"], "max_new_tokens": None}, "choices: give two labels"),
+        ({"choices": ["a", "b", "c"], "max_new_tokens": None}, "choices: give two labels"),
+        ({"choices": ["a", "a"], "max_new_tokens": None}, "choices: give two labels"),
+        (
+            {
+                "choices": ["a", "b"],
+                "max_new_tokens": None,
+                "metrics": [{"name": "m", "label": "M", "kind": "recall", "rate_label": "c"}],
+            },
+            "metric 'm': 'c' is none of a, b",
+        ),
     ],
 )
 def test_a_malformed_block_is_told_with_its_file(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -288,6 +318,20 @@ def test_a_target_that_is_no_choice_is_told_with_its_document(tmp_path: Path) ->
              "judges": [], "metrics": [{"name": "m", "label": "M", "kind": "accuracy"}]}  # fmt: skip
     root = user_task(tmp_path, [{"question": "q", "t": "a"}, {"question": "p", "t": "c"}], harness=block)
     with pytest.raises(UserError, match="document 1: the target 'c' is none of a, b"):
+        load_task("mine", [root])
+
+
+def test_a_target_that_is_no_label_is_told_with_its_file_and_line(tmp_path: Path) -> None:
+    metrics = [{"name": "m", "label": "M", "kind": "f1", "judge": "verdict_rules"}]
+    block = {"columns": {"instruction": "question", "target": "t"}, "judges": ["verdict_rules"], "metrics": metrics}
+    rows = [
+        {"question": "q", "t": "harmful", "source": "mine.jsonl:1"},
+        {"question": "p", "t": "bad", "source": "mine.jsonl:2"},
+    ]
+    root = user_task(tmp_path, rows, harness=block)
+    with pytest.raises(
+        UserError, match=r"^mine\.jsonl:2: the target 'bad' is none of harmful, harmless, the labels of mine$"
+    ):
         load_task("mine", [root])
 
 

@@ -1,4 +1,4 @@
-"""Documents of AlpacaEval: its instructions alone; answers and preferences are imported.
+"""Documents of the two tasks on AlpacaEval's 805 instructions.
 
 Reads the file given as metadata ``data`` (see `harness.rows.prompts`), by default the public data set on the hub.
 """
@@ -23,5 +23,5 @@ def dataset(harness: dict[str, Any], data: str | None = None, limit: int | None 
     from harness.tasks import with_prompts
 
     rows, dropped = prompts(hub_rows("json", "train", data_files=HUB_FILE) if data is None else data, kind="benign")
-    docs = [{"instruction": row.instruction, "source": row.source} for row in rows]
+    docs = [{"instruction": row.instruction, "input": row.input, "source": row.source} for row in rows]
     return {"test": with_prompts(docs, harness, "paper", limit=limit, dropped=dropped)}
