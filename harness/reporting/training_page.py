@@ -137,7 +137,7 @@ def short(number: float, unit: str = "") -> str:
 
 def duration(seconds: float) -> str:
     """A time as ``12.3 s``, ``4 min 05 s`` or ``2 h 10 min``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -232,9 +232,11 @@ def refuse_overlap(found: Iterable[TaskOverlap], max_share: float) -> None:
         )
 
 
-def overlap_notes(found: Iterable[TaskOverlap]) -> list[str]:
-    """A sentence for each task with overlap; without any text of the items."""
-    return [f"{task.task}: {_told(task)}." for task in found if task.matches]
+def overlap_notes(found: Sequence[TaskOverlap]) -> list[str]:
+    """A sentence for each task with overlap, or one that there is none; without any text of the items."""
+    notes = [f"{task.task}: {_told(task)}." for task in found if task.matches]
+    clean = "None of the test items stands among the alignment rows, word for word or nearly."
+    return notes or ([clean] if found else [])
 
 
 def _told(task: TaskOverlap) -> str:

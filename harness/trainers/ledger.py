@@ -34,8 +34,8 @@ class LedgerEntry(Record):
 
     Attributes:
         trainer: Name of the trainer.
-        n_steps: Optimiser steps, a reward model's and a first supervised stage's not counted.
-        n_tokens: Tokens that the optimiser's steps read, prompts included and every pass counted; a reward model's too.
+        n_steps: Optimiser steps, those of a first supervised stage included, those of a reward model not.
+        n_tokens: Tokens that all steps read, a reward model's too, prompts included and every pass counted.
         n_loss_tokens: Those of them that the loss fell on.
         n_parameters: Parameters outside the embeddings; ``None`` where the base does not tell.
         flops: Estimate, see the module; ``None`` without tokens or parameters.
@@ -160,7 +160,8 @@ def parameters_outside_embeddings(base: Path) -> int | None:
 
 
 def _count(metrics: Mapping[str, float], name: str) -> int | None:
-    return round(metrics[name]) if name in metrics else None
+    """A count with that of the supervised stage before it, where there was one."""
+    return round(metrics[name] + metrics.get(f"sft_{name}", 0)) if name in metrics else None
 
 
 def _on_gpu(device: str) -> bool:

@@ -16,6 +16,7 @@ from harness.methods.base import RowStep
 from harness.records import Call, Verdict
 from harness.stages.forecast import forecast
 from harness.stages.jobs import Worker
+from harness.stages.judge_models import JudgeModels
 from harness.stages.plan import make_plan, seal
 from harness.store import Run, read
 from tests.clients.server import fault_server
@@ -90,6 +91,7 @@ def test_a_failed_judgment_is_owed_again_and_never_a_label(bases, tmp_path):
 def test_a_budget_holds_for_training_data_too(bases, tmp_path):
     with fault_server(reply="Verdict: [[0]]") as server:
         run, plan = sealed(tmp_path / "run", bases, server.url, "throughput.budget_usd=0")
+        JudgeModels(plan.config, run)  # the run's first process begins the budget, which its workers join
         with pytest.raises(BudgetReached) as reached:
             make_data(run, plan)
         assert str(pickle.loads(pickle.dumps(reached.value))) == str(reached.value)  # comes out of a worker process

@@ -123,6 +123,12 @@ def test_too_much_overlap_is_refused_with_where_and_how_to_mend_it() -> None:
     assert "\n" not in str(told.value)
 
 
+def test_a_clean_test_is_said_to_be_clean() -> None:
+    (note,) = overlap_notes(find_overlap(rows_of(*FILLER), [sample("Who wrote Faust?"), sample("And when?", task="b")]))
+    assert note.startswith("None of the test items")
+    assert overlap_notes([]) == []
+
+
 def test_no_rows_and_no_samples_overlap_with_nothing() -> None:
     assert find_overlap([], []) == []
     (found,) = find_overlap([], [sample("anything")])
