@@ -21,6 +21,7 @@ from harness.errors import UserError, unknown_name
 from harness.invalid import told
 from harness.methods import METHODS, method_needs, method_style
 from harness.records import Finite, Style
+from harness.rows.overlap import NEAR
 from harness.trainers import TRAINERS, TrainerSettings
 
 
@@ -244,6 +245,18 @@ class ClaimConfig(Part):
     second: str
 
 
+class OverlapConfig(Part):
+    """How much of a test may stand among the alignment rows.
+
+    Attributes:
+        max_share: Largest share of a task's items, 0–1; more is refused, less is reported.
+        near: Least similarity of texts that count as nearly the same (see `harness.rows.overlap`).
+    """
+
+    max_share: Finite = Field(default=0.05, ge=0, le=1)
+    near: Finite = Field(default=NEAR, gt=0, le=1)
+
+
 class ThroughputConfig(Part):
     """What changes the speed and never a result.
 
@@ -289,6 +302,7 @@ class RunConfig(Part):
     prepare: PrepareConfig
     judging: JudgingConfig = JudgingConfig()
     tasks: dict[str, TaskConfig]
+    overlap: OverlapConfig = OverlapConfig()
     baselines: tuple[str, ...] = ()
     claims: tuple[ClaimConfig, ...] = ()
     layouts: tuple[str, ...] = ()

@@ -13,8 +13,9 @@ from harness.deciding.pairing import planned
 from harness.deciding.sides import Side
 from harness.records import Completion, CompletionOutcome, Sample, Verdict, VerdictOutcome
 from harness.scores import MetricInfo
-from harness.stages.gather import LABELS, CellId, Item, answers, item_values
+from harness.stages.gather import CellId, Item, answers, item_values
 from harness.stages.score import ITEM_MEANS
+from harness.tasks import LABELS
 
 End = Literal["low", "high"]
 CERTAIN = 1e6
@@ -65,7 +66,7 @@ def _at(end: End, metric: MetricInfo, sample: Sample) -> Item:
     elif metric.kind == "invalid":
         said = "invalid" if high else sample.target
     else:
-        said = sample.target if high else next(label for label in LABELS if label != sample.target)
+        said = sample.target if high else next(label for label in sample.choices or LABELS if label != sample.target)
     logprobs = {label: 0.0 if label == said else -CERTAIN for label in sample.choices} or None
     completion = Completion(
         sample_key=sample.key, model_key="", outcome=CompletionOutcome.OK, text=said or "", logprobs=logprobs

@@ -19,7 +19,8 @@ from harness.reporting.render.html import to_html
 from harness.reporting.render.latex import to_latex
 from harness.reporting.render.markdown import to_markdown
 from harness.reporting.render.tidy import to_csv
-from harness.reporting.table import Skipped, Table, build_table
+from harness.reporting.table import Skipped, Table, build_table, unique_names
+from harness.reporting.training_page import training_curves
 from harness.scores import Scores
 from harness.stages.plan import stored_config
 from harness.store import Run
@@ -111,6 +112,7 @@ def build(
     """
     from harness.reporting.render.figures import draw
     from harness.reporting.render.figures.bars import bars_plot
+    from harness.reporting.render.figures.curves import curves_plots
     from harness.reporting.render.figures.shown import Source
     from harness.stages.score import Cells
 
@@ -129,6 +131,9 @@ def build(
             built.plots.extend([bars_plot(found)] if layout.kind == "bars" else [])
         else:
             built.plots.append(found)
+    if loaded is not None:
+        names = unique_names(scores.subjects)
+        built.plots.extend(curves_plots(training_curves(loaded.run, loaded.config, names)))
     return built
 
 

@@ -16,8 +16,7 @@ from harness.stages.answering import completion_key
 from harness.stages.references import References
 from harness.stats.classification import Answers
 from harness.store import Run, latest, read
-
-LABELS = ("harmful", "harmless")
+from harness.tasks import LABELS
 
 
 class Item(NamedTuple):
@@ -116,7 +115,9 @@ def _right(metric: MetricInfo, item: Item) -> float | None:
     said = _answer(metric, item)
     if said is None:
         return None
-    return float(said not in LABELS) if metric.kind == "invalid" else float(said == item.sample.target)
+    if metric.kind == "invalid":
+        return float(said not in (item.sample.choices or LABELS))
+    return float(said == item.sample.target)
 
 
 def _answer(metric: MetricInfo, item: Item) -> str | None:
@@ -134,13 +135,16 @@ def _answer(metric: MetricInfo, item: Item) -> str | None:
 def answers(metric: MetricInfo, items: Sequence[Item]) -> Answers:
     """A classification task's items as `harness.stats.classification` reads them."""
     choices = next((item.sample.choices for item in items if item.sample.choices), ())
+    positive, negative = choices or LABELS
     margins = None
-    if len(choices) == 2:
+    if choices:
         logprobs = [item.completion.logprobs if item.completion else None for item in items]
-        margins = [None if found is None else found["harmful"] - found["harmless"] for found in logprobs]
+        margins = [None if found is None else found[positive] - found[negative] for found in logprobs]
     return Answers(
         targets=[item.sample.target or "" for item in items],
         answers=[_answer(metric, item) for item in items],
+        positive=positive,
+        negative=negative,
         clusters=clusters(items),
         margins=margins,
     )

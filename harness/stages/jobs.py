@@ -157,6 +157,7 @@ class Worker:
     def train(self, subject: SubjectConfig, seed: int) -> Checkpoint:
         """The subject's checkpoint, trained now unless it is there."""
         from harness.trainers import get_trainer
+        from harness.trainers.ledger import Meter, ledger_entry, write_ledger
 
         folder = self._folder(subject, seed)
         records = read(folder / "records.jsonl", TrainingRecord).records
@@ -173,10 +174,13 @@ class Worker:
             if done.key == content_hash([*identity.values(), seed]) and (self.run.path / done.path).is_dir():
                 return done
         out = folder / "checkpoint"
-        result = get_trainer(settings.name).train(
-            base, records, settings, seed, out, objective=method_objective(subject.method), chat=self.templates.chat,
-            device=self.config.throughput.device, progress=lambda: self.report(Event("steps", 1)),
-        )  # fmt: skip
+        with Meter(self.config.throughput.device) as meter:
+            result = get_trainer(settings.name).train(
+                base, records, settings, seed, out, objective=method_objective(subject.method),
+                chat=self.templates.chat, device=self.config.throughput.device,
+                progress=lambda: self.report(Event("steps", 1)),
+            )  # fmt: skip
+        write_ledger(folder, ledger_entry(base, settings, result.metrics, meter))
         checkpoint = Checkpoint(
             **identity, seed=seed, weights=weights_hash(out), path=str(out.relative_to(self.run.path)),
             metrics=result.metrics,

@@ -14,10 +14,11 @@ from harness.config import RunConfig
 from harness.importing import imported, imported_measures, own_judges
 from harness.judging import Panel
 from harness.records import Cell, Sample
+from harness.rows.overlap import TaskOverlap, overlap_notes
 from harness.scores import MetricInfo
 from harness.stages.gather import CellId, Item, gather
 from harness.stages.judges import Judges
-from harness.stages.plan import stored_config
+from harness.stages.plan import overlap_file, stored_config
 from harness.stages.references import References
 from harness.stages.self_judging import self_judging_notes
 from harness.store import Run, latest, read
@@ -93,7 +94,8 @@ def measures(run: Run, config: RunConfig, specs: Sequence[TaskSpec], include_pat
     own = {spec.name: {name: bench.panel(name) for name in own_judges(spec)} for spec in able}
     unbound = dict.fromkeys(name for spec in specs for name in bench.unbound(spec))
     notes = (f"Not measured, for want of a judge's model (judging.models): {', '.join(unbound)}.",) if unbound else ()
-    notes = (*notes, *self_judging_notes(config, run))
+    overlap = read(overlap_file(run), TaskOverlap).records
+    notes = (*notes, *self_judging_notes(config, run), *overlap_notes(overlap))
     if not imported(run):
         return Measures([metric for spec in able for metric in spec.metrics], own, notes)
     recorded = imported_measures(run, able)

@@ -26,6 +26,7 @@ from harness.models.weights import check_checkpoint, weights_hash
 from harness.prompting import TemplateSet, load_templates
 from harness.records import Sample, content_hash
 from harness.rows import AlignmentRow
+from harness.rows.overlap import TaskOverlap, find_overlap, refuse_overlap
 from harness.sources import AlignmentData, alignment_data, base_folder, check_models
 from harness.stages.judges import Judges
 from harness.stages.self_judging import refuse_self_judges, stored_manifest
@@ -34,7 +35,7 @@ from harness.tasks import LoadedTask, load_task
 
 IDENTIFIED_OTHERWISE = {"base", "data", "models"}
 """Fields that name files; the manifest holds the hashes of what is in them instead."""
-REPORTED = {"baselines", "claims", "description", "judging", "layouts", "notes"}
+REPORTED = {"baselines", "claims", "description", "judging", "layouts", "notes", "overlap"}
 """Fields that only decide what is judged and computed; they may change on a finished run."""
 SPEED = {"throughput"}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "lm_eval", "numpy")
@@ -51,6 +52,7 @@ class Plan(NamedTuple):
         templates: How prompts are worded.
         bases: Seed → folder of its base.
         manifest: What decides the results, as it stands in ``manifest.json``.
+        overlap: What of each task stands among the alignment rows; empty where nothing trains.
     """
 
     config: RunConfig
@@ -60,6 +62,7 @@ class Plan(NamedTuple):
     templates: TemplateSet
     bases: dict[int, Path]
     manifest: dict[str, Any]
+    overlap: Sequence[TaskOverlap] = ()
 
     def samples(self) -> list[Sample]:
         """All samples, task by task."""
@@ -90,7 +93,7 @@ def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
     tasks = {name: _task(config, name, task, include_paths) for name, task in config.tasks.items()}
     tasks = {name: task._replace(spec=judges.able(task.spec)) for name, task in tasks.items()}
     plan = Plan(config, tasks, judges, rows, templates, bases, {})
-    plan = plan._replace(manifest=_manifest(plan))
+    plan = plan._replace(manifest=_manifest(plan), overlap=_overlap(plan))
     refuse_self_judges(config, plan.manifest)
     return plan
 
@@ -118,6 +121,15 @@ def _alignment_rows(config: RunConfig) -> dict[str, AlignmentData]:
         if identity not in known:
             known[identity] = alignment_data(data, config.data_limit)
         found[subject.name] = known[identity]
+    return found
+
+
+def _overlap(plan: Plan) -> list[TaskOverlap]:
+    rows = {row.key: row for data in plan.rows.values() for row in data.rows}
+    if not rows:
+        return []
+    found = find_overlap(rows.values(), plan.samples(), plan.config.overlap.near)
+    refuse_overlap(found, plan.config.overlap.max_share)
     return found
 
 
@@ -190,11 +202,18 @@ def seal(run: Run, plan: Plan) -> bool:
     if changed:
         run.note(plan.manifest)
     run.judging_file.unlink(missing_ok=True)  # the recipe says again who judges
+    if plan.overlap:
+        write_atomic(overlap_file(run), "".join(task.to_line() for task in plan.overlap))
     for subject, data in plan.rows.items():
         path = rows_file(run, subject)
         if not path.exists():
             write_atomic(path, "".join(row.to_line() for row in data.rows))
     return changed
+
+
+def overlap_file(run: Run) -> Path:
+    """Where it stands which test items are among the alignment rows; absent where nothing trains."""
+    return run.path / "train" / "overlap.jsonl"
 
 
 def rows_file(run: Run, subject: str) -> Path:

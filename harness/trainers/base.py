@@ -113,6 +113,10 @@ class TrainerSettings(BaseModel):
         assert self.epochs is not None
         return math.ceil(self.epochs * math.ceil(n_records / self.batch_size))
 
+    def n_passes(self, n_records: int, n_steps: int) -> float:
+        """Passes over the records that so many steps are; the last one may be part of one."""
+        return n_steps / math.ceil(n_records / self.batch_size)
+
     def all_steps(self, objective: Objective, kinds: Mapping[str, int]) -> int:
         """Optimiser steps of a whole training, a reward model's and a first supervised stage's included.
 

@@ -162,6 +162,11 @@ def curve(log: Sequence[Mapping[str, float]], name: str) -> list[float]:
     return [float(entry[name]) for entry in log if name in entry]
 
 
+def tokens_read(log: Sequence[Mapping[str, float]]) -> float:
+    """Tokens that all steps of a log read."""
+    return float(log[-1]["num_tokens"])
+
+
 def lora(settings: TrainerSettings, task: str = "CAUSAL_LM") -> Any:
     """PEFT's configuration of the adapters, or ``None`` where all weights train."""
     if settings.lora is None:

@@ -24,6 +24,7 @@ from harness.trainers.trl_common import (
     one_device,
     run,
     silent,
+    tokens_read,
     training_dtype,
 )
 from harness.trainers.trl_preference import fitting_pairs
@@ -38,7 +39,8 @@ def rlhf(session: Session, records: Sequence[TrainingRecord]) -> Trained:
     prompts = list(dict.fromkeys(record.prompt for record in records))
     policy = _policy(session, prompts, _rewards(session, reward_model))
     curves = {**policy.curves, **{f"reward_model_{name}": values for name, values in fitted.curves.items()}}
-    return Trained(policy.model, curves, {**fitted.counts, **policy.counts})
+    read = {"n_tokens": policy.counts["n_tokens"] + fitted.counts["reward_model_n_tokens"]}
+    return Trained(policy.model, curves, {**fitted.counts, **policy.counts, **read})
 
 
 def _reward_model(session: Session, records: Sequence[TrainingRecord]) -> tuple[Any, Trained]:
@@ -77,7 +79,8 @@ def _reward_model(session: Session, records: Sequence[TrainingRecord]) -> tuple[
     log = run(trainer, session)
     curves = {"loss": curve(log, "loss"), "accuracy": curve(log, "accuracy")}
     last = curves["accuracy"][-max(1, len(log) // 4) :]
-    counts = {**found.counts, "reward_model_accuracy": sum(last) / len(last)} if last else found.counts
+    counts = {**found.counts, "reward_model_n_tokens": tokens_read(log)}
+    counts |= {"reward_model_accuracy": sum(last) / len(last)} if last else {}
     return trainer.model.eval(), Trained(None, curves, counts)
 
 
@@ -141,6 +144,8 @@ def _policy(session: Session, prompts: Sequence[str], rewards: Rewards) -> Train
     counts = {
         "n_steps": float(len(losses)),
         "n_prompts": float(len(prompts)),
+        "n_tokens": tokens_read(log),
+        "n_loss_tokens_seen": float(round(sum(curves["length"]) * session.settings.batch_size)),
         "loss_first": losses[0],
         "loss_last": losses[-1],
         "reward_first": curves["reward"][0],

@@ -23,6 +23,7 @@ from harness.trainers.trl_common import (
     one_device,
     run,
     silent,
+    tokens_read,
 )
 
 
@@ -113,5 +114,12 @@ def _optimise(session: Session, found: _Rows, trainer: Any, config: Any, own: di
     names = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies", "kl": "kl"}
     curves = {name: values for name, logged in names.items() if (values := curve(log, logged))}
     losses = curves["loss"]
-    counts = {"n_steps": float(len(losses)), **found.counts, "loss_first": losses[0], "loss_last": losses[-1]}
+    n_loss_tokens = sum(
+        len(row[name]) for row in found.rows for name in ("chosen_ids", "rejected_ids", "completion_ids") if name in row
+    )
+    seen = {
+        "n_tokens": tokens_read(log),
+        "n_loss_tokens_seen": n_loss_tokens * session.settings.n_passes(len(found.rows), len(losses)),
+    }
+    counts = {"n_steps": float(len(losses)), **found.counts, **seen, "loss_first": losses[0], "loss_last": losses[-1]}
     return Trained(made.model, curves, counts)

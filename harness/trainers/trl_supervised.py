@@ -18,6 +18,7 @@ from harness.trainers.trl_common import (
     one_device,
     run,
     silent,
+    tokens_read,
 )
 
 
@@ -34,12 +35,16 @@ def supervised(session: Session, records: Sequence[TrainingRecord]) -> Trained:
             f"{session.longest} tokens: max_length {session.settings.max_length}, context {session.context})"
         )
     trainer = sft_trainer(session, tokens)
-    losses = curve(run(trainer, session), "loss")
+    log = run(trainer, session)
+    losses = curve(log, "loss")
+    n_loss_tokens = sum(label != NO_LOSS for row in tokens.rows for label in row["labels"])
     counts = {
         "n_steps": float(len(losses)),
         "n_records": float(len(tokens.rows)),
         "n_dropped_too_long": float(tokens.n_too_long),
-        "n_loss_tokens": float(sum(label != NO_LOSS for row in tokens.rows for label in row["labels"])),
+        "n_tokens": tokens_read(log),
+        "n_loss_tokens": float(n_loss_tokens),
+        "n_loss_tokens_seen": n_loss_tokens * session.settings.n_passes(len(tokens.rows), len(losses)),
         "loss_first": losses[0],
         "loss_last": losses[-1],
     }

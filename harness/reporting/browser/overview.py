@@ -24,7 +24,8 @@ from harness.reporting.page import (
     preparation_texts,
 )
 from harness.reporting.render.html import html_fragment
-from harness.reporting.table import Skipped, Table
+from harness.reporting.table import Skipped, Table, unique_names
+from harness.reporting.training_page import LEDGER_NOTE, ledger_texts
 from harness.scores import Scores
 from harness.stages.loading import LoadedRun
 
@@ -78,6 +79,8 @@ def write_overview(
         lost=lost_texts(scores),
         confusions=confusion_texts(scores),
         preparations=preparation_texts(scores),
+        ledger=[] if loaded is None else ledger_texts(loaded.run, loaded.config, unique_names(scores.subjects)),
+        ledger_note=LEDGER_NOTE,
         judges=judge_texts(scores),
         meanings=load_meanings(include_paths),
         provenance=[] if loaded is None else provenance(loaded),

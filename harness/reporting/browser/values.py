@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from harness.scores import MetricInfo
 from harness.stages.gather import Item, answers, item_values
+from harness.tasks import LABELS
 
 ITEM_MEANS = frozenset({"score", "rate", "accuracy", "recall", "invalid"})
 DIGITS = 4
@@ -32,8 +33,7 @@ def metric_values(metric: MetricInfo, items: Sequence[Item]) -> dict[str, float 
 def given_answers(metric: MetricInfo, items: Sequence[Item]) -> dict[str, str]:
     """Sample key → the label that a classification metric reads, ``(no label)`` for any other text; none if lost."""
     said = zip(items, answers(metric, items).answers, strict=True)
-    known = {"harmful", "harmless"}
     return {
-        item.sample.key: answer if answer in known | set(item.sample.choices) else "(no label)"
+        item.sample.key: answer if answer in (item.sample.choices or LABELS) else "(no label)"
         for item, answer in said if answer is not None
     }  # fmt: skip
