@@ -4,8 +4,8 @@
     >>> run = harness.load_run("runs/demo")
     >>> run.values.groupby(["subject", "metric"]).value.mean()
 
-Reads the run's records with today's judges and writes nothing; works on a half-finished run. A lost item is a row
-whose value is missing, never a number. The columns of each frame stand in `RunFrames`.
+Reads the run's records with today's judges and writes nothing; works on a half-finished run that was scored. A lost
+item is a row whose value is missing, never a number. The columns of each frame stand in `RunFrames`.
 """
 
 from __future__ import annotations

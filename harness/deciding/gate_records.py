@@ -163,6 +163,7 @@ def _replaced(side: Side, sealed: Sealed) -> Iterator[Fault]:
     """Final records, written since the run was scored, that contradict one that was there: none is ever owed again."""
     run, counting = side.loaded.run, judge_keys(side)
     for path, fields in (
+        (run.cells_file, ("subject", "seed", "task")),
         (run.completions_file, ("sample_key", "model_key", "repeat")),
         (run.verdicts_file, ("completion_key", "text_hash", "judge_key", "seat")),
     ):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from harness.errors import UserError
 from harness.importing import imported, write_layouts
 from harness.scores import Scores
@@ -29,4 +31,9 @@ def stored_scores(run: Run) -> Scores:
     """
     if not run.scores_file.exists():
         raise UserError(f"{run.path}: was not scored yet; harness score {run.path}")
-    return Scores.model_validate_json(run.scores_file.read_text("utf-8"))
+    try:
+        return Scores.model_validate_json(run.scores_file.read_text("utf-8"))
+    except ValidationError:
+        raise UserError(
+            f"{run.scores_file}: cannot be read as scores; make them again: harness score {run.path}"
+        ) from None
