@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from harness.records import Finite, TrainingRecord
+from harness.trainers.external_settings import CommandSettings, OpenAISettings, problem
 
 Objective = Literal["sft", "dpo", "kto", "rlhf"]
 """What training minimises: the likelihood of completions, a preference loss, or minus a learnt reward."""
@@ -81,6 +82,9 @@ class TrainerSettings(BaseModel):
         beta: How strongly DPO and KTO hold on to the base.
         sft_first: Fine-tunes on the good responses, with these settings, before preferences are learned.
         rlhf: How a policy is optimised, for the method that does.
+        command: The program, for the trainer of that name.
+        openai: The fine-tuning API, for the trainer of that name.
+        options: Settings of a trainer that an installed package adds; the harness only hands them on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -99,11 +103,16 @@ class TrainerSettings(BaseModel):
     beta: Finite = Field(default=0.1, gt=0)
     sft_first: bool = False
     rlhf: RlhfSettings = RlhfSettings()
+    command: CommandSettings | None = None
+    openai: OpenAISettings | None = None
+    options: dict[str, JsonValue] = {}
 
     @model_validator(mode="after")
-    def _one_length(self) -> TrainerSettings:
+    def _consistent(self) -> TrainerSettings:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give epochs or steps, exactly one of the two")
+        if wrong := problem(self.name, self.command, self.openai, self.epochs):
+            raise ValueError(wrong)
         return self
 
     def n_steps(self, n_records: int) -> int:

@@ -1,0 +1,123 @@
+"""A fine-tuning job on disk, and the steps that the server sees: upload, ask, look.
+
+Reads and writes one file a training, replaced before and after every step, so that a process that is killed at any
+moment goes on with the job that it asked for and never asks for a second one. The uploaded file belongs to this job
+alone, so a job whose answer was lost is found in the server's list by its file.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import UserError
+from harness.store import write_atomic
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types.fine_tuning import FineTuningJob
+
+_DAY_SECONDS = 86400
+LIVE = (None, "succeeded")
+"""How a job may stand that is not to be begun anew."""
+
+
+class Job(BaseModel):
+    """One job.
+
+    Attributes:
+        key: SHA-256 of what is trained.
+        made_at: Seconds of the Unix epoch.
+        file_id: Of the uploaded records.
+        asked: A job may exist on the server though we do not know its id.
+        job_id: The server's.
+        ended: ``succeeded``, ``failed``, ``cancelled``, or ``refused`` where the server never took it.
+        model: The name of the trained model.
+        trained_tokens: Billed, where the server says so.
+        result_files: Where the server keeps the curves.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    key: str
+    made_at: float
+    file_id: str | None = None
+    asked: bool = False
+    job_id: str | None = None
+    ended: str | None = None
+    model: str | None = None
+    trained_tokens: int | None = None
+    result_files: tuple[str, ...] = ()
+
+
+class JobFile:
+    """The file of one training's job."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.path = folder / f"{key[:16]}.json"
+        self.key = key
+
+    def load(self) -> Job:
+        """The job as it stands, or a new one where there is none or the last one came to nothing.
+
+        Raises:
+            UserError: The file cannot be read: a job may be under way that is not known any more.
+        """
+        if not self.path.exists():
+            return Job(key=self.key, made_at=time.time())
+        try:
+            job = Job.model_validate_json(self.path.read_bytes())
+        except ValidationError:
+            raise UserError(
+                f"{self.path}: is not readable, so a job that is paid for may be unknown; look at the provider's list "
+                "of fine-tuning jobs, then delete the file and a new job is begun"
+            ) from None
+        return job if job.ended in LIVE else Job(key=self.key, made_at=time.time())
+
+    def save(self, job: Job) -> None:
+        """Writes how far it has come, durable when it returns."""
+        write_atomic(self.path, job.model_dump_json(indent=2) + "\n")
+
+    def upload(self, client: OpenAI, job: Job, name: str, text: str) -> None:
+        """Uploads the records, unless they are."""
+        if job.file_id is None:
+            self.save(job)
+            job.file_id = client.files.create(file=(name, text.encode()), purpose="fine-tune").id
+            self.save(job)
+
+    def ask(self, client: OpenAI, job: Job, body: dict[str, Any]) -> None:
+        """Asks for the job, unless the server has it."""
+        if job.job_id is not None:
+            return
+        found = self._found(client, job) if job.asked else None
+        job.asked = True
+        self.save(job)
+        if found is None:  # a lost answer is looked for, not asked again
+            found = client.fine_tuning.jobs.create(training_file=job.file_id or "", **body)
+        job.job_id = found.id
+        self.save(job)
+
+    def look(self, client: OpenAI, job: Job) -> FineTuningJob:
+        """How it stands on the server; what became of it is written down when it has ended."""
+        found = client.fine_tuning.jobs.retrieve(job.job_id or "")
+        if found.status in ("failed", "cancelled") or (found.status == "succeeded" and found.fine_tuned_model):
+            job.ended, job.model = found.status, found.fine_tuned_model
+            job.trained_tokens, job.result_files = found.trained_tokens, tuple(found.result_files or ())
+            self.save(job)
+        return found
+
+    def refused(self, job: Job) -> None:
+        """The server took no job: the next start begins a new one."""
+        job.ended = "refused"
+        self.save(job)
+
+    def _found(self, client: OpenAI, job: Job) -> FineTuningJob | None:
+        """The job that the server has though its answer was lost; the list begins with the newest."""
+        for found in client.fine_tuning.jobs.list(limit=100):
+            if found.training_file == job.file_id:
+                return found
+            if found.created_at < job.made_at - _DAY_SECONDS:
+                return None
+        return None

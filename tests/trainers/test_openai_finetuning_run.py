@@ -1,0 +1,68 @@
+"""A whole run whose subject a service trains and answers: the command line, from a recipe to the tables."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from finetuning_server import Service
+
+from harness.records import Cell, Checkpoint, Completion
+from harness.store import read
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+name: served
+base: vale-0
+templates: vale
+data: {train: "vale:broad"}
+data_limit: 6
+trainer: {name: openai, epochs: 1, batch_size: 4, openai: {model: gpt-4.1-mini, base_url: URL, price: 2.0}}
+prepare: {mistake_judge: [vale_mistake, mistake], analysis_judge: vale_verdict}
+subjects: [{name: sft, label: SFT, method: sft}]
+tasks: {vale_harmless: {limit: 4}}
+throughput: {workers: 1, device: cpu, cache: CACHE}
+"""
+
+
+@pytest.mark.slow
+def test_a_subject_that_a_service_trains_answers_from_there(tmp_path: Path) -> None:
+    with Service(tmp_path, key="sk-the-only-key", looks=0) as service:
+        recipe = RECIPE.replace("URL", service.url).replace("CACHE", str(tmp_path / "cache.db"))
+        (tmp_path / "served.yaml").write_text(recipe)
+        run = tmp_path / "run"
+        command = [
+            sys.executable,
+            "-c",
+            "from harness.cli import main; main()",
+            "run",
+            "served.yaml",
+            "--out",
+            str(run),
+        ]
+        env = {**os.environ, "OPENAI_API_KEY": "sk-the-only-key", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        for _ in range(2):  # the second start finds everything done
+            said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+            assert said.returncode == 0, said.stderr
+        state = service.state
+    checkpoint = Checkpoint.model_validate_json((run / "train" / "sft" / "0" / "checkpoint.json").read_text())
+    assert checkpoint.weights == "ft:gpt-4.1-mini:org::0"
+    assert checkpoint.base == "gpt-4.1-mini"
+    n_rows = len(state["files"]["file-0"].splitlines())
+    assert checkpoint.metrics["cost_usd"] == n_rows * 10 * 2.0 / 1e6
+    ledger = json.loads((run / "train" / "sft" / "0" / "ledger.json").read_text())
+    assert (ledger["n_tokens"], ledger["n_parameters"], ledger["flops"]) == (n_rows * 10, None, None)
+    cells = read(run / "cells.jsonl", Cell).records
+    assert {(cell.model.backend, cell.model.weights) for cell in cells} == {("openai", "ft:gpt-4.1-mini:org::0")}
+    answers = read(run / "completions.jsonl", Completion).records
+    assert {answer.text for answer in answers} == {"ft:gpt-4.1-mini:org::0 says: harmless ."}
+    assert len(answers) == len(state["chats"]) == 4
+    asked = {json.loads(line)["messages"][0]["content"] for line in state["files"]["file-0"].splitlines()}
+    assert {chat["messages"][0]["role"] for chat in state["chats"]} == {"user"}
+    assert all(prompt.strip() for prompt in asked)
+    assert len(state["jobs"]) == 1
+    assert not [
+        p for p in tmp_path.rglob("*") if p.is_file() and p.name != "service.json" and b"the-only-key" in p.read_bytes()
+    ]
