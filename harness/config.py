@@ -19,7 +19,7 @@ from harness.clients.prices import Price
 from harness.content import PACKAGE, read_yaml
 from harness.errors import UserError, unknown_name
 from harness.invalid import told
-from harness.methods import METHODS, method_needs, method_style
+from harness.methods import METHODS, method_asks, method_needs, method_style
 from harness.records import Finite, Style
 from harness.rows.overlap import NEAR
 from harness.trainers import TRAINERS, TrainerSettings
@@ -47,7 +47,8 @@ class SubjectConfig(Part):
         style: The prompt that it answers with; the method's own by default.
         data: Replaces entries of the run's ``data``.
         trainer: Replaces settings of the run's ``trainer``.
-        base: A model of its own to answer with, of an untrained subject: for comparing models side by side.
+        base: A model of its own to answer with, of an untrained subject, for comparing models side by side: a
+            checkpoint, or a name under ``models`` of one that a server runs.
         weights_of: Answers with the weights of that subject instead of training its own.
     """
 
@@ -347,6 +348,11 @@ class RunConfig(Part):
             raise ValueError(str(unknown_name("trainer", trainer.name, TRAINERS)))
         if subject.analyst not in (None, "self", *self.models):
             raise ValueError(f"subjects.{subject.name}: {unknown_name('model', str(subject.analyst), self.models)}")
+        if trainer.name == "openai" and "self" in (subject.mistakes, subject.analyst, *method_asks(subject.method)):
+            raise ValueError(
+                f"subjects.{subject.name}: {subject.method} asks the base itself for training data, and trainer openai "
+                "begins from a model on a server: take mistakes: origin, and an analyst under models"
+            )
 
     def bases(self) -> dict[int, str]:
         """Seed → the base that its training begins from.
@@ -363,6 +369,11 @@ class RunConfig(Part):
     def base_of(self, subject: SubjectConfig, seed: int) -> str:
         """The model that a subject answers with, or that its training begins from."""
         return subject.base or self.bases()[seed]
+
+    def server_of(self, subject: SubjectConfig) -> ModelConfig | None:
+        """The server's model that an untrained subject answers with; ``None`` where it is a checkpoint."""
+        model = self.models.get(subject.base or "")
+        return model if model is not None and model.remote else None
 
     def subject(self, name: str) -> SubjectConfig:
         """A subject by name."""

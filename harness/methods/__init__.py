@@ -46,6 +46,12 @@ def method_needs(name: str) -> frozenset[str]:
     return needs
 
 
+def method_asks(name: str) -> frozenset[str]:
+    """Whom a method asks whatever its recipe chooses: ``self``, or nobody."""
+    asks: frozenset[str] = getattr(_module(name), "ASKS", frozenset())
+    return asks
+
+
 def method_objective(name: str) -> Objective:
     """What a method's models are trained for; the likelihood of completions unless it says otherwise."""
     objective: Objective = getattr(_module(name), "OBJECTIVE", "sft")
@@ -68,6 +74,7 @@ __all__ = [
     "Prepared",
     "RowStep",
     "Workbench",
+    "method_asks",
     "method_needs",
     "method_objective",
     "method_style",

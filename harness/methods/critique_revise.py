@@ -11,6 +11,7 @@ from harness.records import Style
 
 STYLE: Style = "ordinary"
 NEEDS: frozenset[str] = frozenset({"mistakes"})
+ASKS = frozenset({"self"})
 
 
 def prepare(bench: Workbench) -> Prepared:

@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.config import RunConfig, SamplingConfig, SubjectConfig
+from harness.config import ModelConfig, RunConfig, SamplingConfig, SubjectConfig
 from harness.errors import UserError
 from harness.methods import Workbench, method_objective, prepare
 from harness.models.base import Model
@@ -41,6 +41,20 @@ class Event(NamedTuple):
 
 
 Report = Callable[[Event], None]
+
+
+class Answerer(NamedTuple):
+    """What a subject answers with.
+
+    Attributes:
+        backend: What runs it.
+        weights: Hash of its weights, or the name by which a server knows it.
+        open: Opens it, once.
+    """
+
+    backend: str
+    weights: str
+    open: Callable[[], Model]
 
 
 class Worker:
@@ -158,20 +172,21 @@ class Worker:
         """The subject's checkpoint, trained now unless it is there."""
         from harness.trainers import get_trainer
         from harness.trainers.ledger import Meter, ledger_entry, write_ledger
+        from harness.trainers.served import read_served
 
         folder = self._folder(subject, seed)
         records = read(folder / "records.jsonl", TrainingRecord).records
         settings = self.config.trainer_of(subject)
         base = base_folder(self.config.bases()[seed])
-        identity: dict[str, Any] = {
+        identified: dict[str, Any] = {
             "recipe": content_hash([subject.method, settings.model_dump(mode="json")]),
             "data": content_hash([record.to_line() for record in records]),
-            "base": _weights(base),
+            "base": settings.openai.model if settings.openai else _weights(base),
         }
         file = folder / "checkpoint.json"
         if file.exists():
             done = Checkpoint.model_validate_json(file.read_text(encoding="utf-8"))
-            if done.key == content_hash([*identity.values(), seed]) and (self.run.path / done.path).is_dir():
+            if done.key == content_hash([*identified.values(), seed]) and (self.run.path / done.path).is_dir():
                 return done
         out = folder / "checkpoint"
         with Meter(self.config.throughput.device) as meter:
@@ -180,9 +195,11 @@ class Worker:
                 chat=self.templates.chat, device=self.config.throughput.device,
                 progress=lambda: self.report(Event("steps", 1)),
             )  # fmt: skip
-        write_ledger(folder, ledger_entry(base, settings, result.metrics, meter))
+        write_ledger(folder, ledger_entry(out, settings, result.metrics, meter))
+        served = read_served(out)
+        weights = served.model if served else weights_hash(out)
         checkpoint = Checkpoint(
-            **identity, seed=seed, weights=weights_hash(out), path=str(out.relative_to(self.run.path)),
+            **identified, seed=seed, weights=weights, path=str(out.relative_to(self.run.path)),
             metrics=result.metrics,
         )  # fmt: skip
         write_atomic(file, checkpoint.model_dump_json(indent=2) + "\n")
@@ -194,16 +211,14 @@ class Worker:
         """Trains a subject and answers every task with it, and with the subjects that share its weights."""
         subject = self.config.subject(name)
         checkpoint = self.train(subject, seed) if subject in trained_subjects(self.config) else None
-        folder = self.run.path / checkpoint.path if checkpoint else base_folder(self.config.base_of(subject, seed))
-        model = cache(lambda: self._checkpoint(folder))
+        answerer = self._answerer(subject, seed, checkpoint)
         known = latest(read(self.run.completions_file, Completion).records)
-        weights = checkpoint.weights if checkpoint else _weights(folder)
         for sharer in [subject, *(s for s in self.config.subjects if s.weights_of == name)]:
             for task, samples in self.samples.items():
-                spec = self._answering_spec(sharer, task, weights)
+                spec = self._answering_spec(sharer, task, answerer)
                 key = checkpoint.key if checkpoint else None
                 self._record_cell(Cell(subject=sharer.name, seed=seed, task=task, model=spec, checkpoint=key))
-                answer(model, spec, samples, self.templates, known, self.run.completions_file,
+                answer(answerer.open, spec, samples, self.templates, known, self.run.completions_file,
                        self.config.throughput.batch_size, lambda n: self.report(Event("answers", n)))  # fmt: skip
 
     def _record_cell(self, cell: Cell) -> None:
@@ -211,7 +226,26 @@ class Worker:
         if known.get(cell.key) != cell:
             append(self.run.cells_file, [cell])
 
-    def _answering_spec(self, subject: SubjectConfig, task: str, weights: str) -> ModelSpec:
+    def _answerer(self, subject: SubjectConfig, seed: int, checkpoint: Checkpoint | None) -> Answerer:
+        served = self._served(subject, checkpoint)
+        if served is not None:
+            front = cache(lambda: RemoteModel(self.models.served(subject.name, served), subject.name))
+            return Answerer(served.backend, identity(served).weights, front)
+        folder = self.run.path / checkpoint.path if checkpoint else base_folder(self.config.base_of(subject, seed))
+        weights = checkpoint.weights if checkpoint else _weights(folder)
+        return Answerer(self.config.backend, weights, cache(lambda: self._checkpoint(folder)))
+
+    def _served(self, subject: SubjectConfig, checkpoint: Checkpoint | None) -> ModelConfig | None:
+        """The model on a server that a subject answers with, where it is none of ours."""
+        from harness.trainers.served import read_served
+
+        if checkpoint is None:
+            return self.config.server_of(subject)
+        found = read_served(self.run.path / checkpoint.path)
+        where = {"model", "base_url", "api_key_env"}
+        return None if found is None else ModelConfig(backend="openai", **found.model_dump(include=where))
+
+    def _answering_spec(self, subject: SubjectConfig, task: str, answerer: Answerer) -> ModelSpec:
         spec = self.tasks[task]
         style = spec.style or subject.answer_style
         stop = self.templates.stop
@@ -219,8 +253,8 @@ class Worker:
             stop = (*stop, self.templates.hindsight_stop)
         length = self.config.tasks[task].max_new_tokens or spec.max_new_tokens
         return ModelSpec(
-            backend=self.config.backend,
-            weights=weights,
+            backend=answerer.backend,
+            weights=answerer.weights,
             templates=self.templates.hash,
             style=style,
             decoding=_decoding(self.config.sampling, length, stop),

@@ -90,8 +90,13 @@ class JudgeModels:
             return None
         return Budget(limit, None if self._joins else self._ledger.spent_usd(), file)
 
-    def _front(self, name: str) -> Front:
-        model = self.config.models[name]
+    def served(self, name: str, model: ModelConfig) -> Front:
+        """The way to a model that a server runs.
+
+        Args:
+            name: What ledger and errors call it.
+            model: Which it is; it need not stand under ``models``.
+        """
         server = server_of(model)
         budget = self._budget  # first, for it mends the ledger
         batched = model.remote and self.config.throughput.batch_api
@@ -99,11 +104,15 @@ class JudgeModels:
         if budget is not None and model.remote and price is OWN_SERVER:
             where = f"model '{name}' at {model.base_url}"
             print(f"harness: {where} is {price.note}: the budget does not hold for it", file=sys.stderr)
-        return Front(self._transport(name, server), server, self._cache, self._ledger, price, budget, batched)
+        transport = self._transport(name, model, server)
+        return Front(transport, server, self._cache, self._ledger, price, budget, batched)
 
-    def _transport(self, name: str, server: Server) -> Transport:
+    def _front(self, name: str) -> Front:
+        return self.served(name, self.config.models[name])
+
+    def _transport(self, name: str, model: ModelConfig, server: Server) -> Transport:
         assert self.run is not None
-        if not self.config.models[name].remote:
+        if not model.remote:
             from harness.models.local_chat import LocalChat
 
             return LocalChat(partial(self.local, name))

@@ -28,6 +28,7 @@ from harness.records import Sample, content_hash
 from harness.rows import AlignmentRow
 from harness.rows.overlap import TaskOverlap, find_overlap, refuse_overlap
 from harness.sources import AlignmentData, alignment_data, base_folder, check_models
+from harness.stages.judge_models import identity
 from harness.stages.judges import Judges
 from harness.stages.self_judging import refuse_self_judges, stored_manifest
 from harness.store import Run, write_atomic
@@ -84,7 +85,7 @@ def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
     bases = {seed: base_folder(name) for seed, name in config.bases().items()}
     check_models(config)
     for subject in config.subjects:
-        if subject.base is not None:
+        if subject.base is not None and config.server_of(subject) is None:
             check_checkpoint(base_folder(subject.base))
     rows = _alignment_rows(config)  # before the tasks, whose data may have to come from the network
     for layout in config.layouts:
@@ -95,7 +96,22 @@ def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
     plan = Plan(config, tasks, judges, rows, templates, bases, {})
     plan = plan._replace(manifest=_manifest(plan), overlap=_overlap(plan))
     refuse_self_judges(config, plan.manifest)
+    _refuse_likelihoods(plan)
     return plan
+
+
+def _refuse_likelihoods(plan: Plan) -> None:
+    """Servers give no likelihoods of labels: better told now than when training has been paid for."""
+    compared = [name for name, task in plan.tasks.items() if any(sample.choices for sample in task.samples)]
+    for subject in plan.config.subjects:
+        owner = plan.config.subject(subject.weights_of or subject.name)
+        trained = owner in trained_subjects(plan.config) and plan.config.trainer_of(owner).name == "openai"
+        if compared and (trained or plan.config.server_of(owner) is not None):
+            raise UserError(
+                f"subject '{subject.name}' is answered by a server, which gives no likelihoods of labels, and task "
+                f"'{compared[0]}' compares them: leave it out (--set tasks.{compared[0]}=null); tasks of written "
+                "verdicts can stay"
+            )
 
 
 def _task(config: RunConfig, name: str, task: TaskConfig, include_paths: Sequence[Path]) -> LoadedTask:
@@ -145,7 +161,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "config": decides,
-        "subject_bases": {s.name: weights_hash(base_folder(s.base)) for s in plan.config.subjects if s.base},
+        "subject_bases": {s.name: _own_base(plan.config, s) for s in plan.config.subjects if s.base},
         "bases": {str(seed): weights_hash(folder) for seed, folder in plan.bases.items()},
         "models": {
             name: [m.backend, weights_hash(base_folder(m.path)) if m.path else None]
@@ -162,6 +178,12 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "environment": {"harness": harness.__version__, "python": platform.python_version(), "config": config,
                         "libraries": _versions()},
     }  # fmt: skip
+
+
+def _own_base(config: RunConfig, subject: SubjectConfig) -> str:
+    """What identifies the model of its own that a subject answers with."""
+    served = config.server_of(subject)
+    return identity(served).weights if served else weights_hash(base_folder(subject.base or ""))
 
 
 def _preparing_key(judges: Judges, name: str) -> str:

@@ -37,7 +37,7 @@ class LedgerEntry(Record):
         n_steps: Optimiser steps, those of a first supervised stage included, those of a reward model not.
         n_tokens: Tokens that all steps read, a reward model's too, prompts included and every pass counted.
         n_loss_tokens: Those of them that the loss fell on.
-        n_parameters: Parameters outside the embeddings; ``None`` where the base does not tell.
+        n_parameters: Parameters outside the embeddings; ``None`` where the checkpoint does not tell.
         flops: Estimate, see the module; ``None`` without tokens or parameters.
         seconds: Wall time from the base to the saved checkpoint, beside whatever else the machine did.
         peak_memory_bytes: The most that was held at once; ``None`` where that cannot be read.
@@ -92,16 +92,18 @@ class Meter:
         return max(own, children * _unit()) if children > self._children else own
 
 
-def ledger_entry(base: Path, settings: TrainerSettings, metrics: Mapping[str, float], meter: Meter) -> LedgerEntry:
+def ledger_entry(
+    checkpoint: Path, settings: TrainerSettings, metrics: Mapping[str, float], meter: Meter
+) -> LedgerEntry:
     """The entry of a training that has ended.
 
     Args:
-        base: Checkpoint that it began from.
+        checkpoint: What it left.
         settings: How it was trained.
         metrics: What its trainer measured.
         meter: What ran around it.
     """
-    n_parameters, n_tokens = parameters_outside_embeddings(base), _count(metrics, "n_tokens")
+    n_parameters, n_tokens = parameters_outside_embeddings(checkpoint), _count(metrics, "n_tokens")
     flops = None
     if n_parameters is not None and n_tokens is not None:
         flops = float((ADAPTERS if settings.lora else FULL) * n_parameters * n_tokens)
@@ -139,7 +141,7 @@ def read_ledger(folder: Path) -> LedgerEntry | None:
         raise UserError(f"{file}: not a training ledger of this version; delete it, nothing depends on it") from None
 
 
-def parameters_outside_embeddings(base: Path) -> int | None:
+def parameters_outside_embeddings(checkpoint: Path) -> int | None:
     """N of the estimate: the parameters but for those that look tokens and positions up or write tokens out.
 
     ``None`` where the folder holds no configuration of a causal language model that transformers knows.
@@ -148,7 +150,7 @@ def parameters_outside_embeddings(base: Path) -> int | None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
         with torch.device("meta"):  # shapes alone, no weights
             model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError):

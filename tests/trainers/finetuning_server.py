@@ -6,7 +6,7 @@ POST /v1/chat/completions for the models that it has trained. Tests say in the f
 - ``faults``: request, such as ``POST jobs`` → answers to give first: a status, ``lose`` (done, but the connection breaks
   before the answer), ``reset`` (not done), ``hang`` (done, and no answer comes) or ``stall`` (not done, and none comes).
 - ``ends``: what becomes of each job in turn: ``succeeded``, ``failed`` or ``cancelled``; ``looks``: in how many looks.
-- ``key``: the API key that is needed.
+- ``serves``: models that answer without having been trained; ``key``: the API key that is needed.
 
 ``Service`` starts it, stops it as hard as a power cut, and starts it again where it was.
 """
@@ -45,6 +45,7 @@ class Service:
             "faults": {},
             "ends": [],
             "looks": 3,
+            "serves": [],
         }
         self.write({**fresh, "key": None, **fate})
 
@@ -209,7 +210,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"object": "list", "data": page, "has_more": start + 2 < len(ids)}
 
     def chat(self, state, body):
-        if body["model"] not in {kept["job"]["fine_tuned_model"] for kept in state["jobs"].values()}:
+        if body["model"] not in {*state["serves"], *(kept["job"]["fine_tuned_model"] for kept in state["jobs"].values())}:
             return None
         state["chats"].append(body)
         message = {"role": "assistant", "content": f"{body['model']} says: harmless .", "refusal": None}

@@ -27,25 +27,64 @@ throughput: {workers: 1, device: cpu, cache: CACHE}
 """
 
 
+def run_it(tmp_path: Path, url: str, recipe: str, *more: str, times: int = 1) -> subprocess.CompletedProcess[str]:
+    text = recipe.replace("URL", url).replace("CACHE", str(tmp_path / "cache.db"))
+    (tmp_path / "served.yaml").write_text(text)
+    script = "from harness.cli import main; main()"
+    command = [sys.executable, "-c", script, "run", "served.yaml", "--out", str(tmp_path / "run"), *more]
+    env = {**os.environ, "OPENAI_API_KEY": "sk-the-only-key", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    for _ in range(times):
+        said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    return said
+
+
+def test_a_model_on_a_server_is_a_row_of_its_own(tmp_path: Path) -> None:
+    recipe = RECIPE.replace(
+        "subjects: [", "models: {big: {backend: openai, model: gpt-4.1, base_url: URL}}\nsubjects: ["
+    )
+    recipe = recipe.replace(
+        "{name: sft, label: SFT, method: sft}", "{name: big, label: Big, method: vanilla, base: big}"
+    )
+    with Service(tmp_path, key="sk-the-only-key", serves=["gpt-4.1"]) as service:
+        said = run_it(tmp_path, service.url, recipe)
+        assert said.returncode == 0, said.stderr
+        assert len(service.state["chats"]) == 4
+        again = run_it(tmp_path, service.url, recipe)
+        assert "nothing owed" in again.stderr
+        assert len(service.state["chats"]) == 4
+    cells = read(tmp_path / "run" / "cells.jsonl", Cell).records
+    assert {(cell.model.backend, cell.model.weights) for cell in cells} == {("openai", "gpt-4.1")}
+    calls = (tmp_path / "run" / "calls.jsonl").read_text().splitlines()
+    assert {json.loads(line)["role"] for line in calls} == {"big"}
+
+
+@pytest.mark.parametrize(
+    ("change", "lesson"),
+    [
+        ("tasks.vale_discrimination_guided={limit: 2}", "leave it out (--set tasks.vale_discrimination_guided=null)"),
+        ("subjects=[{name: cr, label: CR, method: critique_revise, mistakes: origin}]", "asks the base itself"),
+        (
+            "subjects=[{name: ma, label: MA, method: mistake_analysis, mistakes: origin, analyst: self}]",
+            "take mistakes: origin, and an analyst under models",
+        ),
+    ],
+)
+def test_what_a_server_cannot_do_is_told_before_anything_is_paid(tmp_path: Path, change: str, lesson: str) -> None:
+    with Service(tmp_path, key="sk-the-only-key", looks=0) as service:
+        said = run_it(tmp_path, service.url, RECIPE, "--set", change)
+        assert said.returncode == 1
+        assert lesson in said.stderr
+        assert len(said.stderr.strip().splitlines()) == 1
+        assert not service.state["files"]
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_subject_that_a_service_trains_answers_from_there(tmp_path: Path) -> None:
     with Service(tmp_path, key="sk-the-only-key", looks=0) as service:
-        recipe = RECIPE.replace("URL", service.url).replace("CACHE", str(tmp_path / "cache.db"))
-        (tmp_path / "served.yaml").write_text(recipe)
         run = tmp_path / "run"
-        command = [
-            sys.executable,
-            "-c",
-            "from harness.cli import main; main()",
-            "run",
-            "served.yaml",
-            "--out",
-            str(run),
-        ]
-        env = {**os.environ, "OPENAI_API_KEY": "sk-the-only-key", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        for _ in range(2):  # the second start finds everything done
-            said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
-            assert said.returncode == 0, said.stderr
+        said = run_it(tmp_path, service.url, RECIPE, times=2)  # the second start finds everything done
+        assert said.returncode == 0, said.stderr
         state = service.state
     checkpoint = Checkpoint.model_validate_json((run / "train" / "sft" / "0" / "checkpoint.json").read_text())
     assert checkpoint.weights == "ft:gpt-4.1-mini:org::0"
