@@ -1,4 +1,4 @@
-"""What there is: recipes, methods, tasks, judges, layouts, templates, trainers, policies, each with a line about it."""
+"""What there is of each kind (recipes, methods, tasks, judges, layouts, …), each with a line about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.content import find, named, read_yaml
 from harness.errors import unknown_name
 
-KINDS = ("recipes", "methods", "tasks", "judges", "layouts", "templates", "trainers", "policies")
+KINDS = ("recipes", "methods", "tasks", "judges", "layouts", "templates", "trainers", "formats", "policies")
 
 
 def catalogue(kind: str, include_paths: Sequence[Path] = ()) -> dict[str, str]:
@@ -27,6 +27,10 @@ def catalogue(kind: str, include_paths: Sequence[Path] = ()) -> dict[str, str]:
         from harness.trainers import TRAINERS
 
         return dict(TRAINERS)
+    if kind == "formats":
+        from harness.trainers.export import FORMATS
+
+        return {name: form.about for name, form in FORMATS.items()}
     if kind == "recipes":
         from harness.config import recipe_names, recipe_path
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness import __version__, decision_verbs, gate_verb, judge_verbs
+from harness import __version__, decision_verbs, gate_verb, judge_verbs, train_verbs
 from harness.errors import UserError
 
 INTERRUPTED = 130
@@ -262,7 +262,7 @@ def check(
 @app.command("list")
 def list_(
     kind: Annotated[
-        str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates, trainers, policies.")
+        str, typer.Argument(help="recipes, methods, tasks, judges, layouts, templates, trainers, formats, policies.")
     ],
     include_path: Include = None,
     as_json: Json = False,
@@ -396,6 +396,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 decision_verbs.register(app)
 gate_verb.register(app)
 judge_verbs.register(app)
+train_verbs.register(app)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Train, answer and judge: runs the jobs of a sealed run in worker processes and judges beside them.
+"""Train, answer and judge: runs the jobs of a sealed run in worker processes and judges beside them, or trains alone.
 
 The calling process holds the run's lock, gives out jobs, judges what appears and tells progress; the workers append
 records themselves. When it dies its workers die with it. After a failed job no further one is given out; what was
@@ -30,7 +30,8 @@ from harness.stages.references import References
 from harness.store import Run, latest, read, share_lock, wait_for_workers
 
 POLL_SECONDS = 0.3
-Tell = Callable[[dict[str, tuple[int, int]]], None]
+Counts = dict[str, tuple[int, int]]
+Tell = Callable[[Counts], None]
 
 
 class Job(NamedTuple):
@@ -75,11 +76,35 @@ def execute(run: Run, plan: Plan, judges: Judges, include_paths: Sequence[Path],
         if jobs:
             wait_for_workers(run.path)
             with _pool(run, plan, include_paths, len(jobs)) as (pool, events):
-                failure = _Drive(plan, jobs, pool, events, judging, tell).run()
-            if failure is not None:
-                raise _told(failure)
+                n_answers = _n_answers(plan, jobs)
+                _Drive(plan, jobs, pool, events, _train_and_answer, _beside(judging), tell, n_answers).run()
         judging.finish(lambda: tell({"verdicts": judging.progress()}))
     return Executed(True, judging.n_failed)
+
+
+def train(run: Run, plan: Plan, jobs: Sequence[Job], include_paths: Sequence[Path], tell: Tell) -> None:
+    """Trains subjects of a sealed run and asks them nothing; what is trained already stays.
+
+    Args:
+        run: The run, sealed and locked.
+        plan: Its plan.
+        jobs: Which subjects, with which seeds.
+        include_paths: Further content folders.
+        tell: Called with stage → (done, total) whenever something may have moved.
+
+    Raises:
+        UserError: A training failed; the reason is told.
+    """
+    wait_for_workers(run.path)
+    with _pool(run, plan, include_paths, len(jobs)) as (pool, events):
+        _Drive(plan, list(jobs), pool, events, _train, dict, tell).run()
+
+
+def make_data(run: Run, plan: Plan, jobs: Sequence[Job], include_paths: Sequence[Path], tell: Tell) -> None:
+    """Makes the training records of subjects of a sealed run and trains none; otherwise as `train`."""
+    wait_for_workers(run.path)
+    with _pool(run, plan, include_paths, len(jobs)) as (pool, events):
+        _Drive(plan, list(jobs), pool, events, None, dict, tell).run()
 
 
 def unfinished(run: Run, plan: Plan) -> list[Job]:
@@ -116,28 +141,62 @@ def _base(plan: Plan, job: Job) -> str:
     return str(plan.manifest["subject_bases"].get(job.subject) or plan.manifest["bases"][str(job.seed)])
 
 
+def _n_answers(plan: Plan, jobs: Sequence[Job]) -> int:
+    sharers = [s.weights_of or s.name for s in plan.config.subjects]
+    return sum(sharers.count(job.subject) for job in jobs) * len(plan.samples())
+
+
+def _beside(judging: JudgeStage) -> Callable[[], Counts]:
+    def step() -> Counts:
+        judging.step()
+        return {"verdicts": judging.progress()}
+
+    return step
+
+
 class _Drive:
-    """Gives out jobs: each seed's data first, then its subjects, the longest first."""
+    """Gives out jobs: each seed's data first, then its subjects, the longest first.
+
+    Args:
+        plan: The plan.
+        jobs: What to do.
+        pool: The workers.
+        events: On which they tell their progress.
+        work: What a worker does with jobs once their data are made; ``None`` where that is all.
+        beside: Done here whenever something may have moved; gives counts of its own.
+        tell: Told all counts.
+        n_answers: Answers that the jobs will give.
+    """
 
     def __init__(
-        self, plan: Plan, jobs: list[Job], pool: ProcessPoolExecutor, events: Any, judging: JudgeStage, tell: Tell
+        self,
+        plan: Plan,
+        jobs: list[Job],
+        pool: ProcessPoolExecutor,
+        events: Any,
+        work: Callable[[Sequence[Job]], None] | None,
+        beside: Callable[[], Counts],
+        tell: Tell,
+        n_answers: int = 0,
     ) -> None:
-        self.plan, self.jobs, self.pool, self.events, self.judging, self.tell = plan, jobs, pool, events, judging, tell
-        self.trained = [subject.name for subject in trained_subjects(plan.config)]
+        self.plan, self.jobs, self.pool, self.events = plan, jobs, pool, events
+        self.work, self.beside, self.tell = work, beside, tell
+        wanted = {job.subject for job in jobs}
+        self.trained = [subject.name for subject in trained_subjects(plan.config) if subject.name in wanted]
         self.seeds = sorted({job.seed for job in jobs if job.subject in self.trained})
         self.running: dict[Future[Any], bool] = {}
         self.failure: BaseException | None = None
         self.done = {"data": 0, "steps": 0, "answers": 0}
-        self.totals = {"data": len(self.seeds) * len(self.trained), "steps": 0, "answers": self._n_answers()}
+        self.totals = {"data": len(self.seeds) * len(self.trained), "steps": 0, "answers": n_answers}
 
-    def _n_answers(self) -> int:
-        sharers = [s.weights_of or s.name for s in self.plan.config.subjects]
-        return sum(sharers.count(job.subject) for job in self.jobs) * len(self.plan.samples())
+    def run(self) -> None:
+        """Until every job has ended.
 
-    def run(self) -> BaseException | None:
-        """Until every job has ended; gives the first failure."""
+        Raises:
+            UserError: A job failed; after the first failure none is given out any more.
+        """
         for group in self._same_base([Job("", seed) for seed in self.seeds]):
-            self.running[self.pool.submit(_make_data, [job.seed for job in group])] = True
+            self.running[self.pool.submit(_make_data, [job.seed for job in group], self.trained)] = True
         for group in self._same_base([job for job in self.jobs if job.subject not in self.trained]):
             self._submit(group)
         while self.running:
@@ -145,7 +204,8 @@ class _Drive:
             for future in finished:
                 self._settle(future)
             self._progress()
-        return self.failure
+        if self.failure is not None:
+            raise _told(self.failure)
 
     def _same_base(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Jobs that ask the same base the same questions, for one worker: what is asked once is known afterwards."""
@@ -155,7 +215,8 @@ class _Drive:
         return list(groups.values())
 
     def _submit(self, jobs: Sequence[Job]) -> None:
-        self.running[self.pool.submit(_train_and_answer, jobs)] = False
+        if self.work is not None:
+            self.running[self.pool.submit(self.work, jobs)] = False
 
     def _settle(self, future: Future[Any]) -> None:
         made_data = self.running.pop(future)
@@ -173,7 +234,7 @@ class _Drive:
     def _ready(self, steps: dict[Job, int]) -> list[Job]:
         """The jobs whose data are made, the longest trainings first."""
         jobs = [job for job in self.jobs if job in steps]
-        self.totals["steps"] += sum(steps[job] for job in jobs)
+        self.totals["steps"] += sum(steps[job] for job in jobs) if self.work is not None else 0
         return sorted(jobs, key=lambda job: -steps[job])
 
     def _progress(self) -> None:
@@ -183,9 +244,8 @@ class _Drive:
             except Empty:
                 break
             self.done[event.kind] += event.done
-        self.judging.step()
         counts = {name: (done, max(done, self.totals[name])) for name, done in self.done.items()}
-        self.tell({**counts, "verdicts": self.judging.progress()})
+        self.tell({**counts, **self.beside()})
 
 
 def _told(error: BaseException) -> BaseException:
@@ -253,9 +313,15 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _make_data(seeds: Sequence[int]) -> dict[Job, int]:
+def _make_data(seeds: Sequence[int], subjects: Sequence[str]) -> dict[Job, int]:
     assert _worker is not None
-    return {Job(subject, seed): n for seed in seeds for subject, n in _worker.make_data(seed).items()}
+    return {Job(subject, seed): n for seed in seeds for subject, n in _worker.make_data(seed, subjects).items()}
+
+
+def _train(jobs: Sequence[Job]) -> None:
+    assert _worker is not None
+    for job in jobs:
+        _worker.train(_worker.config.subject(job.subject), job.seed)
 
 
 def _train_and_answer(jobs: Sequence[Job]) -> None:

@@ -99,12 +99,12 @@ class Worker:
 
     # Making training data
 
-    def make_data(self, seed: int) -> dict[str, int]:
-        """Makes the training records of every subject of a seed; subject → optimiser steps to take on them."""
+    def make_data(self, seed: int, subjects: Sequence[str]) -> dict[str, int]:
+        """Makes the training records of subjects of a seed; subject → optimiser steps to take on them."""
         known = latest(read(self.run.steps_file, Completion).records)
         models: dict[str, Model] = {}
         steps = {}
-        for subject in trained_subjects(self.config):
+        for subject in map(self.config.subject, subjects):
             folder = self._folder(subject, seed)
             if not (folder / "counts.json").exists():
                 self._make(subject, seed, known, models)
@@ -117,8 +117,8 @@ class Worker:
     def _make(self, subject: SubjectConfig, seed: int, known: dict[str, Completion], models: dict[str, Model]) -> None:
         mistake_judge, mistake_label = self.config.prepare.mistake_judge
 
-        def ask(who: str, samples: Sequence[Sample]) -> list[Completion]:
-            spec = self._preparing_spec(who, seed)
+        def ask(who: str, samples: Sequence[Sample], draw: int) -> list[Completion]:
+            spec = self._preparing_spec(who, seed, draw)
             found = answer(
                 lambda: models.setdefault(who, self._open(who, seed)) if who not in models else models[who],
                 spec, samples, self.templates, known, self.run.steps_file, self.config.throughput.batch_size,
@@ -140,8 +140,11 @@ class Worker:
         rows = read_rows_of(self.run, subject.name)
         made = prepare(
             subject.method,
-            Workbench(rows, self.templates, ask, is_mistake, verdict, subject.mistakes, subject.analyst),
-        )
+            Workbench(
+                rows, self.templates, ask, is_mistake, verdict, subject.mistakes, subject.analyst,
+                self.config.analyses_of(subject),
+            ),
+        )  # fmt: skip
         folder = self._folder(subject, seed)
         write_atomic(folder / "records.jsonl", "".join(record.to_line() for record in made.records))
         write_atomic(folder / "rows.jsonl", "".join(step.to_line() for step in made.steps))
@@ -155,7 +158,9 @@ class Worker:
             return RemoteModel(self.models.front(who), who)
         return open_model(config.models[who], config.dtype, config.throughput.device, self.templates.chat)
 
-    def _preparing_spec(self, who: str, seed: int) -> ModelSpec:
+    def _preparing_spec(self, who: str, seed: int, draw: int) -> ModelSpec:
+        sampling = self.config.prepare.sampling
+        sampling = sampling.model_copy(update={"seed": sampling.seed + draw})
         model = self.config.models.get(who)
         remote = identity(model).weights if model is not None and model.remote else who
         folder = base_folder(self.config.bases()[seed]) if model is None else model.path and base_folder(model.path)
@@ -163,7 +168,7 @@ class Worker:
             backend=self.config.backend if model is None else model.backend,
             weights=_weights(Path(folder)) if folder else remote,
             templates=self.templates.hash,
-            decoding=_decoding(self.config.prepare.sampling, None, self.templates.stop),
+            decoding=_decoding(sampling, None, self.templates.stop),
         )
 
     # Training

@@ -42,7 +42,7 @@ def sealed(path, bases, url, *overrides):
 
 def make_data(run, plan):
     """Makes the training data in a fresh worker; the counts of what came out."""
-    Worker(run.path, plan.config, (), lambda event: None).make_data(0)
+    Worker(run.path, plan.config, (), lambda event: None).make_data(0, list(plan.rows))
     return json.loads((run.path / "train" / "ma" / "0" / "counts.json").read_text())
 
 
