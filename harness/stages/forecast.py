@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.clients.forecast import Range, estimate_prompt, forecast_cost
-from harness.config import RunConfig, SubjectConfig
+from harness.clients.prices import Price
+from harness.config import ModelConfig, RunConfig, SubjectConfig
 from harness.judging import Judge, JudgeItem
 from harness.judging.prompt_judge import PromptJudge
 from harness.methods import method_objective
-from harness.methods.base import row_sample
+from harness.methods.base import response_record, row_sample
+from harness.prompting import rendered
 from harness.records import Completion, CompletionOutcome, Sample
 from harness.stages.judge_models import price_of_model
 from harness.stages.plan import Plan, trained_subjects
 from harness.stats.power import detectable_rate_difference, detectable_score_difference
+from harness.trainers.external_settings import OpenAISettings
 
 REPLY_TOKENS = Range(30, 120, 400)
 """Tokens of a judge's reply: a sentence or two and a verdict; never more than the judge allows."""
@@ -54,6 +57,7 @@ def forecast(plan: Plan, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
 def _paid(plan: Plan, include_paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """For each role and each server's model that it asks: calls, tokens and cost, each low, middle and high."""
     config = plan.config
+    yield from _served(plan, include_paths)
     for subject in trained_subjects(config):
         if subject.analyst is not None and subject.analyst in config.models and config.models[subject.analyst].remote:
             yield _analyst(plan, subject, include_paths)
@@ -69,6 +73,56 @@ def _paid(plan: Plan, include_paths: Sequence[Path]) -> Iterator[dict[str, Any]]
         for model, judge in zip(config.judging.of(name).models or (), plan.judges.members(name), strict=False):
             if config.models[model].remote and isinstance(judge, PromptJudge):
                 yield _judge(plan, name, model, judge, include_paths)
+
+
+def _served(plan: Plan, include_paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Training at a fine-tuning service, and the answers of models that a server runs."""
+    config, seeds = plan.config, len(plan.config.seeds)
+    for subject in trained_subjects(config):
+        if config.trainer_of(subject).openai is not None:
+            yield _fine_tuning(plan, subject)
+    for subject in config.subjects:
+        owner = config.subject(subject.weights_of or subject.name)
+        service = config.trainer_of(owner).openai if owner in trained_subjects(config) else None
+        model = config.server_of(owner) if service is None else _model_of(service)
+        if model is None:
+            continue
+        price = price_of_model(model, include_paths)
+        if service is not None and price is not None and not price.free:
+            price = None  # a fine-tuned model has a price of its own
+        for name, task in plan.tasks.items():
+            style = task.spec.style or subject.answer_style
+            chosen = task.samples[:: max(1, len(task.samples) // N_RENDERED)]
+            read = _mean([estimate_prompt((("user", "".join(rendered(s, plan.templates, style))),)) for s in chosen])
+            longest = _longest(plan, name)
+            written = Range(0.1 * longest, 0.4 * longest, longest)
+            n_calls = len(task.samples) * seeds
+            yield bill(config, f"{subject.name}, {name}", model.model or "", n_calls, read, written, price)
+
+
+def _model_of(service: OpenAISettings) -> ModelConfig:
+    return ModelConfig(backend="openai", **service.model_dump(include={"model", "base_url", "api_key_env"}))
+
+
+def _fine_tuning(plan: Plan, subject: SubjectConfig) -> dict[str, Any]:
+    """A training at a service, if every row gives a record: each of its tokens is billed in each epoch."""
+    settings, rows = plan.config.trainer_of(subject), plan.rows[subject.name].rows
+    assert settings.openai is not None
+    made = [response_record(row, plan.templates, "ordinary", row.good or row.bad or "", "response") for row in rows]
+    tokens = _mean([estimate_prompt((("user", one.prompt), ("assistant", one.completion))) for one in made])
+    per_record = Range(*((settings.epochs or 1) * each for each in tokens))
+    usd = settings.openai.price
+    price = (
+        None
+        if usd is None
+        else Price(input=usd, output=0.0, batch_discount=1.0, note="trained tokens, as the recipe says")
+    )
+    role, model = f"training {subject.name}", settings.openai.model
+    return bill(plan.config, role, model, len(rows) * len(plan.config.seeds), per_record, Range(0, 0, 0), price)
+
+
+def _mean(ranges: Sequence[Range]) -> Range:
+    return Range(*(sum(r[i] for r in ranges) / max(1, len(ranges)) for i in range(3)))
 
 
 def _judge(plan: Plan, name: str, model: str, judge: PromptJudge, include_paths: Sequence[Path]) -> dict[str, Any]:
@@ -104,8 +158,7 @@ def _analyst(plan: Plan, subject: SubjectConfig, include_paths: Sequence[Path]) 
     """Analyses of mistakes by a model on a server, if every row has one."""
     rows = [row for row in plan.rows[subject.name].rows if row.kind != "benign"]
     wording = plan.templates.guided_analysis
-    ranges = [estimate_prompt((("user", f"{wording}{row.instruction}{row.bad or row.good}"),)) for row in rows]
-    read = Range(*(sum(r[i] for r in ranges) / max(1, len(ranges)) for i in range(3)))
+    read = _mean([estimate_prompt((("user", f"{wording}{row.instruction}{row.bad or row.good}"),)) for row in rows])
     longest = plan.config.prepare.sampling.max_new_tokens
     written = Range(0.2 * longest, 0.6 * longest, longest)
     n_calls = len(rows) * len(plan.config.seeds)
@@ -128,7 +181,13 @@ def priced(
         written: Output tokens of one, on average.
         include_paths: Further content folders, for a price table of the user's.
     """
-    price = price_of_model(config.models[name], include_paths)
+    return bill(config, role, name, n_calls, read, written, price_of_model(config.models[name], include_paths))
+
+
+def bill(
+    config: RunConfig, role: str, name: str, n_calls: int, read: Range, written: Range, price: Price | None
+) -> dict[str, Any]:
+    """What `priced` gives, at a price that is known, or not."""
     cost = forecast_cost(n_calls, read, written, price, batched=config.throughput.batch_api)
     return {
         "role": role,

@@ -87,7 +87,7 @@ def test_what_cannot_be_meant_is_told_and_nothing_is_written(small, command, tmp
 
 def test_several_subjects_of_a_method_are_told_apart(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = one_error(command("export-data", "dpo", "demo", "--set", "subjects=" + TWICE))
+    said = one_error(command("export-data", "dpo", "demo", "--set", "baselines=[]", "--set", "subjects=" + TWICE))
     assert said.endswith("several subjects of the recipe are made by dpo: name one of one, two")
     assert list(tmp_path.iterdir()) == []
 

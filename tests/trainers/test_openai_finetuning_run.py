@@ -105,3 +105,22 @@ def test_a_subject_that_a_service_trains_answers_from_there(tmp_path: Path) -> N
     assert not [
         p for p in tmp_path.rglob("*") if p.is_file() and p.name != "service.json" and b"the-only-key" in p.read_bytes()
     ]
+
+
+def test_the_plan_tells_what_training_and_answers_cost(tmp_path: Path) -> None:
+    recipe = RECIPE.replace("subjects: [", "models: {big: {backend: openai, model: gpt-4.1}}\nsubjects: [")
+    recipe = recipe.replace("method: sft}", "method: sft}, {name: big, label: Big, method: vanilla, base: big}")
+    (tmp_path / "served.yaml").write_text(recipe.replace("URL", "https://api.openai.com/v1").replace("CACHE", "c.db"))
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "plan", "served.yaml", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert said.returncode == 0, said.stderr
+    paid = {one["role"]: one for one in json.loads(said.stdout)["paid"]}
+    assert set(paid) == {"training sft", "sft, vale_harmless", "big, vale_harmless"}
+    low, mid, high = paid["training sft"]["cost_usd"]
+    tokens = paid["training sft"]["input_tokens"]
+    assert 0 < low <= mid <= high
+    assert mid == pytest.approx(tokens[1] * 2.0 / 1e6, abs=1e-4)
+    assert paid["sft, vale_harmless"]["cost_usd"] is None  # what the trained model will cost is not in any table
+    assert paid["big, vale_harmless"]["calls"] == 4
+    assert paid["big, vale_harmless"]["cost_usd"][0] >= 0
