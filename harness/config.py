@@ -19,7 +19,7 @@ from harness.clients.prices import Price
 from harness.content import PACKAGE, read_yaml
 from harness.errors import UserError, unknown_name
 from harness.invalid import told
-from harness.methods import METHODS, method_asks, method_needs, method_style
+from harness.methods import METHODS, AnalysisSettings, method_asks, method_needs, method_style
 from harness.records import Finite, Style
 from harness.rows.overlap import NEAR
 from harness.trainers import TRAINERS, TrainerSettings
@@ -44,6 +44,7 @@ class SubjectConfig(Part):
         method: Name of the method.
         mistakes: ``origin`` or ``self``, for methods that use mistakes.
         analyst: ``self`` or a name under ``models``, for methods that use analyses.
+        analyses: Replaces settings of the run's ``prepare.analyses``, for methods that have an analyst.
         style: The prompt that it answers with; the method's own by default.
         data: Replaces entries of the run's ``data``.
         trainer: Replaces settings of the run's ``trainer``.
@@ -57,6 +58,7 @@ class SubjectConfig(Part):
     method: str
     mistakes: Literal["origin", "self"] | None = None
     analyst: str | None = None
+    analyses: dict[str, Any] = {}
     style: Style | None = None
     data: dict[str, str | None] = {}
     trainer: dict[str, Any] = {}
@@ -73,6 +75,8 @@ class SubjectConfig(Part):
             if (getattr(self, choice) is not None) != (choice in method_needs(self.method)):
                 verb = "needs" if choice in method_needs(self.method) else "does not use"
                 raise ValueError(f"{self.method} {verb} '{choice}'")
+        if self.analyses and "analyst" not in method_needs(self.method):
+            raise ValueError(f"{self.method} does not use 'analyses'")
         return self
 
     @property
@@ -211,12 +215,15 @@ class PrepareConfig(Part):
     Attributes:
         sampling: How they are drawn.
         mistake_judge: The judge that says whether an induced response is a mistake, and the label that means it.
-        analysis_judge: The judge that reads an analysis's verdict (counted, never filtered on).
+        analysis_judge: The judge that reads an analysis's verdict: counted, and filtered on only where
+            ``analyses.contradicting`` says so.
+        analyses: Which mistakes and analyses are made and kept, by methods that have an analyst.
     """
 
     sampling: SamplingConfig = SamplingConfig()
     mistake_judge: tuple[str, str]
     analysis_judge: str
+    analyses: AnalysisSettings = AnalysisSettings()
 
 
 class TaskConfig(Part):
@@ -346,6 +353,7 @@ class RunConfig(Part):
             raise ValueError(f"subjects.{subject.name}.trainer: {told(error, TrainerSettings)}") from None
         if trainer.name not in TRAINERS:
             raise ValueError(str(unknown_name("trainer", trainer.name, TRAINERS)))
+        self._check_analyses(subject)
         if subject.analyst not in (None, "self", *self.models):
             raise ValueError(f"subjects.{subject.name}: {unknown_name('model', str(subject.analyst), self.models)}")
         if trainer.name == "openai" and "self" in (subject.mistakes, subject.analyst, *method_asks(subject.method)):
@@ -353,6 +361,15 @@ class RunConfig(Part):
                 f"subjects.{subject.name}: {subject.method} asks the base itself for training data, and trainer openai "
                 "begins from a model on a server: take mistakes: origin, and an analyst under models"
             )
+
+    def _check_analyses(self, subject: SubjectConfig) -> None:
+        try:
+            analyses = self.analyses_of(subject)
+        except ValidationError as error:
+            raise ValueError(f"subjects.{subject.name}.analyses: {told(error, AnalysisSettings)}") from None
+        if analyses.per_instruction > 1 and self.prepare.sampling.temperature == 0:
+            why = "draws differ only where prepare.sampling.temperature is above 0"
+            raise ValueError(f"subjects.{subject.name}: analyses.per_instruction: {why}")
 
     def bases(self) -> dict[int, str]:
         """Seed → the base that its training begins from.
@@ -382,6 +399,12 @@ class RunConfig(Part):
     def trainer_of(self, subject: SubjectConfig) -> TrainerSettings:
         """The trainer settings of a subject: the run's with the subject's on top."""
         return TrainerSettings.model_validate({**self.trainer.model_dump(), **subject.trainer})
+
+    def analyses_of(self, subject: SubjectConfig) -> AnalysisSettings:
+        """Which mistakes and analyses a subject's data are made of; the defaults where its method has no analyst."""
+        if "analyst" not in method_needs(subject.method):
+            return AnalysisSettings()
+        return AnalysisSettings.model_validate({**self.prepare.analyses.model_dump(), **subject.analyses})
 
     def workers(self) -> int:
         """How many processes to use."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import IO, Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -52,12 +52,13 @@ class Batch(NamedTuple):
     offset: int
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replaces a file so that a reader sees the old one or the new one, never a part."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replaces a file, making its folder, so that a reader sees the old one or the new one, never a part."""
+    data = content if isinstance(content, bytes) else str.encode(content, "utf-8", "surrogatepass")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", errors="surrogatepass") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -223,15 +224,7 @@ class Run:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made ({error.strerror}); choose another with --out") from None
         with (self.path / ".lock").open("w") as file:
-            deadline = time.monotonic() + wait_seconds
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise UserError(f"{self.path}: another process is working on this run") from None
-                    time.sleep(0.1)
+            _hold(file, wait_seconds, f"{self.path}: another process is working on this run")
             yield
 
 
@@ -245,15 +238,20 @@ def share_lock(path: Path) -> Any:
 def wait_for_workers(path: Path, wait_seconds: float = 30.0) -> None:
     """Returns when no worker of an earlier, killed process is left writing to the run."""
     with (path / ".workers").open("a") as file:
-        deadline = time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise UserError(f"{path}: workers of an earlier process are still writing to this run") from None
-                time.sleep(0.1)
+        _hold(file, wait_seconds, f"{path}: workers of an earlier process are still writing to this run")
+
+
+def _hold(file: IO[str], wait_seconds: float, refusal: str) -> None:
+    """Takes the lock of an open file for this process alone, or refuses when the wait is over."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserError(refusal) from None
+            time.sleep(0.1)
 
 
 def differences(stored: Any, wanted: Any, at: str = "") -> Iterator[str]:

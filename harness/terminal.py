@@ -116,6 +116,8 @@ def print_forecast(found: dict[str, Any]) -> None:
     console.print("Items that share a cluster carry less; differences between trainings also vary from seed to seed.")
     for subject, dropped in found["dropped"].items():
         console.print(f"dropped from {subject}'s data: {_counts(dropped)}")
+    for caveat in found["caveats"]:
+        console.print(caveat)
 
 
 def print_bill(found: dict[str, Any]) -> None:
@@ -130,6 +132,8 @@ def print_bill(found: dict[str, Any]) -> None:
     _print_costs(console, found)
     if found["spent_usd"]:
         console.print(f"Spent so far: {found['spent_usd']:.2f} USD, which --budget-usd counts too.")
+    for caveat in found["caveats"]:
+        console.print(caveat)
 
 
 def _print_costs(console: Any, found: dict[str, Any]) -> None:

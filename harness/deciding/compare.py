@@ -20,12 +20,12 @@ from harness.deciding.sides import Side, shared_metrics, without_version
 from harness.errors import UserError, unknown_name
 from harness.records import Record
 from harness.scores import Comparison, Estimate, MetricInfo, ScoreRow
-from harness.stages.score import Cells, estimate
-from harness.stats import intervals
+from harness.stages.score import Cells, estimate_over_seeds
 from harness.stats.core import FLAT, FloatArray
-from harness.stats.paired import benjamini_hochberg, holm
+from harness.stats.family import as_family
+from harness.stats.selection import ALPHA as ALPHA
+from harness.stats.selection import tied_sets, told_apart
 
-ALPHA = 0.05
 Outcome = Literal["better", "worse", "higher", "lower", "no difference", "not measured"]
 
 
@@ -198,23 +198,7 @@ def outcome(comparison: Comparison, higher_is_better: bool | None) -> Outcome:
 
 def over_seeds(side: Side, metric: MetricInfo, cells: Cells | None = None) -> Estimate:
     """A side's own estimate of a metric, over its seeds."""
-    known = cells or Cells(side.loaded.items)
-    return intervals.over_seeds([estimate(metric, side.subject, seed, known) for seed in side.seeds], metric.bounds)
-
-
-def groups_of_tied(order: Sequence[str], told_apart: set[frozenset[str]]) -> list[list[str]]:
-    """The largest groups without two members that are told apart, each and all in the given order.
-
-    Args:
-        order: All names.
-        told_apart: Pairs of names.
-    """
-    found: list[set[str]] = []
-    for name in order:
-        near = {other for other in order if frozenset((name, other)) not in told_apart}
-        grown = [*found, *([group & near | {name} for group in found] or [{name}])]
-        found = [one for i, one in enumerate(grown) if not any(one < other for other in grown) and one not in grown[:i]]
-    return sorted((sorted(group, key=order.index) for group in found), key=lambda g: [order.index(n) for n in g])
+    return estimate_over_seeds(metric, side.subject, side.seeds, cells or Cells(side.loaded.items))
 
 
 def _pair(couple: tuple[Side, Side], metric: MetricInfo) -> _Pair:
@@ -231,11 +215,8 @@ def _estimates(sides: Sequence[Side], metrics: Sequence[MetricInfo]) -> Iterator
 
 
 def _rows(found: Sequence[_Pair]) -> tuple[DifferenceRow, ...]:
-    p_values = [one.comparison.p_value for one in found]
-    return tuple(
-        _row(one, one.comparison.model_copy(update={"p_adjusted": p_adjusted, "q_value": q_value}))
-        for one, p_adjusted, q_value in zip(found, holm(p_values), benjamini_hochberg(p_values), strict=True)
-    )
+    adjusted = as_family([one.comparison for one in found])
+    return tuple(_row(one, comparison) for one, comparison in zip(found, adjusted, strict=True))
 
 
 def _row(one: _Pair, comparison: Comparison) -> DifferenceRow:
@@ -275,16 +256,11 @@ def _means(values: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
 
 def _tied(metric: MetricInfo, found: Sequence[_Pair], estimates: Sequence[ScoreRow]) -> TiedSets:
     own = [one for one in found if one.pairs.metric.name == metric.name]
-    adjusted = holm([one.comparison.p_value for one in own])
-    apart = {
-        frozenset(side.label for side in one.sides)
-        for one, p_value in zip(own, adjusted, strict=True)
-        if p_value is not None and p_value <= ALPHA
-    }
+    apart = told_apart({frozenset(side.label for side in one.sides): one.comparison.p_value for one in own}).apart
     values = [(row.subject, row.estimate.value) for row in estimates if row.metric == metric.name]
     known = [(label, value) for label, value in values if value is not None]
     order = sorted(known, key=lambda one: one[1], reverse=metric.higher_is_better is not False)
-    groups = groups_of_tied([label for label, _ in order], apart)
+    groups = tied_sets([label for label, _ in order], apart)
     return TiedSets(metric=metric.name, sets=tuple(tuple(group) for group in groups))
 
 

@@ -7,24 +7,25 @@ lost, not comparable or not what was scored never passes (see `harness.deciding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from harness.clients.ledger import spent
 from harness.deciding import gate_rules
 from harness.deciding.compare import over_seeds, side_info
 from harness.deciding.gate_derived import derive
-from harness.deciding.gate_filled import planned_by
+from harness.deciding.gate_filled import n_lost, planned_by
 from harness.deciding.gate_items import turned_bad
 from harness.deciding.gate_records import check_files, lines, told
 from harness.deciding.gate_result import Decision, Gate, RuleResult, overall
 from harness.deciding.gate_rules import ALPHA, Measured
-from harness.deciding.mismatch import mismatches, remarks
+from harness.deciding.mismatch import mismatches, other_style, remarks
 from harness.deciding.policy import LoadedPolicy, MetricRules
 from harness.deciding.sides import Side
 from harness.errors import unknown_name
 from harness.records import JUDGED, Call
 from harness.scores import MetricInfo
+from harness.stages.gather import Item
 from harness.stats.paired import holm
 from harness.store import read
 
@@ -48,8 +49,9 @@ def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: S
     results = [_records(side, include_paths) for side in (candidate, baseline)]
     notes = [note for _, each in results for note in each]
     rules = [rule for rule, _ in results]
-    against = {name: _incomparable(metric, candidate, baseline) for name, metric in metrics.items()}
-    rules.append(_comparable(against, candidate, baseline))
+    further = _further(loaded, candidate)
+    against = {one.name: _incomparable(loaded, one, candidate, baseline) for one in (*metrics.values(), *further)}
+    rules.append(_comparable(against, candidate, baseline, [*metrics.values(), *further]))
     rules += _required(loaded, candidate, baseline)
     for name, metric in metrics.items():
         rules += _of_metric(loaded, metric, candidate, baseline, against[name])
@@ -57,7 +59,8 @@ def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: S
         rules.append(_cost(candidate, loaded.policy.max_cost_usd))
     if loaded.policy.multiplicity == "holm":
         rules = _adjusted(rules)
-    tasks = list(dict.fromkeys(metric.task for metric in metrics.values()))
+    tasks = list(dict.fromkeys(metric.task for metric in (*metrics.values(), *further)))
+    tasks += [task for task in loaded.policy.required.tasks if task not in tasks]
     return Gate(
         decision=overall(rule.decision for rule in rules),
         policy=loaded.path.name if loaded.path.is_absolute() else loaded.path.as_posix(),
@@ -65,7 +68,7 @@ def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: S
         description=loaded.policy.description,
         candidate=side_info(candidate),
         baseline=side_info(baseline),
-        metrics=(*metrics.values(), *_further(loaded, candidate)),
+        metrics=(*metrics.values(), *further),
         rules=tuple(rule.model_copy(update={"line": _line(loaded, rule)}) for rule in rules),
         notes=tuple(dict.fromkeys([*notes, *remarks(candidate, baseline, tasks)])),
     )
@@ -140,7 +143,7 @@ def _records(side: Side, include_paths: Sequence[Path]) -> tuple[RuleResult, lis
     return found, files.notes
 
 
-def _incomparable(metric: MetricInfo, candidate: Side, baseline: Side) -> list[str]:
+def _incomparable(loaded: LoadedPolicy, metric: MetricInfo, candidate: Side, baseline: Side) -> list[str]:
     """Why a metric of the two sides cannot be compared; nothing where one of them does not have it."""
     one, two = (side.loaded.metric(metric.name) for side in (candidate, baseline))
     if one is None or two is None:
@@ -148,41 +151,59 @@ def _incomparable(metric: MetricInfo, candidate: Side, baseline: Side) -> list[s
     other = [what for what in QUANTITY if getattr(one, what) != getattr(two, what)]
     if other:
         return [f"{metric.name} is not one quantity in both: its {', '.join(other)} differ"]
-    return [found.reason for found in mismatches(candidate, baseline, one)]
+    reasons = [found.reason for found in mismatches(candidate, baseline, one)]
+    style = None if "style" in loaded.policy.allow else other_style(candidate, baseline, metric.task)
+    return reasons if style is None else [*reasons, style]
 
 
-def _comparable(against: dict[str, list[str]], candidate: Side, baseline: Side) -> RuleResult:
+def _comparable(
+    against: dict[str, list[str]], candidate: Side, baseline: Side, metrics: list[MetricInfo]
+) -> RuleResult:
     reasons = list(dict.fromkeys(reason for each in against.values() for reason in each))
+    settles = f"{candidate.label} and {baseline.label} answered and judged in one way"
+    if any(other_style(candidate, baseline, metric.task) in reasons for metric in metrics):
+        settles += "; or 'allow: [style]' in the policy, where the style belongs to the method"
     return RuleResult(
         rule="comparable",
         decision="inconclusive" if reasons else "pass",
         reason="; ".join(reasons) or "nothing known stands against comparing them",
-        settles=f"{candidate.label} and {baseline.label} answered and judged in one way" if reasons else "",
+        settles=settles if reasons else "",
     )
 
 
 def _required(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> Iterator[RuleResult]:
+    """Whether the candidate measured what it must, counted over all items that either side planned."""
     wanted, least = loaded.policy.required, loaded.policy.coverage or 1.0
     known = {sample.task for side in (candidate, baseline) for sample in side.loaded.samples}
     for task in wanted.tasks:
-        items = [item for seed in candidate.seeds for item in candidate.items(task, seed)]
-        answered = sum(item.completion is not None and item.completion.outcome in JUDGED for item in items)
-        decision = _enough(answered, len(items), least)
-        reason = f"{answered} of {len(items)} items are answered"
-        if not items:
-            reason = "the candidate has no item of it" if task in known else str(unknown_name("task", task, known))
-        settles = "answers to the others: harness run resumes" if decision == "inconclusive" else ""
-        yield RuleResult(
-            rule="required",
-            about=f"task {task}",
-            decision=decision,
-            reason=reason,
-            n=answered,
-            n_lost=len(items) - answered,
-            settles=settles,
-        )
+        yield _required_task(task, least, candidate, baseline, known)
     for name in wanted.metrics:
         yield _required_metric(name, least, candidate, baseline)
+
+
+def _required_task(task: str, least: float, candidate: Side, baseline: Side, known: set[str]) -> RuleResult:
+    own, other = _items(candidate, task), _items(baseline, task)
+    wanted = {item.sample.key for item in (*own, *other)}
+    n_answered = sum(item.completion is not None and item.completion.outcome in JUDGED for item in own)
+    n_planned = len(wanted) * len(candidate.seeds)
+    decision = _enough(n_answered, n_planned, least)
+    reason = f"{n_answered} of {n_planned} items are answered"
+    if not own:
+        reason = "the candidate has no item of it" if task in known else str(unknown_name("task", task, known))
+    found = RuleResult(
+        rule="required",
+        about=f"task {task}",
+        decision=decision,
+        reason=reason,
+        n=n_answered,
+        n_lost=n_planned - n_answered,
+        settles="answers to the others: harness run resumes" if decision == "inconclusive" else "",
+    )
+    return _unplanned(found, wanted - {item.sample.key for item in own}, candidate)
+
+
+def _items(side: Side, task: str) -> list[Item]:
+    return [item for seed in side.seeds for item in side.items(task, seed)]
 
 
 def _enough(n: int, n_planned: int, least: float) -> Decision:
@@ -190,23 +211,35 @@ def _enough(n: int, n_planned: int, least: float) -> Decision:
     return "fail" if not n else "pass" if n >= least * n_planned else "inconclusive"
 
 
+def _unplanned(found: RuleResult, absent: Collection[str], candidate: Side) -> RuleResult:
+    """The result, saying so where the baseline planned items that the candidate did not."""
+    if not absent or not found.n:
+        return found
+    told = f"{found.reason}; {len(absent)} items of the baseline are not in {candidate.label}"
+    settles = f"a run of {candidate.label} on the baseline's items" if found.settles else ""
+    return found.model_copy(update={"reason": told, "settles": settles})
+
+
 def _required_metric(name: str, least: float, candidate: Side, baseline: Side) -> RuleResult:
     metric = candidate.loaded.metric(name)
     if metric is None:
         return RuleResult(rule="required", about=name, decision="fail", reason=_missing(name, candidate, baseline))
-    found = over_seeds(candidate, metric)
-    decision = "fail" if found.value is None else _enough(found.n_scored, found.n_total, least)
-    return RuleResult(
+    wanted, value = planned_by((candidate, baseline), metric), over_seeds(candidate, metric).value
+    n_planned = len(wanted) * len(candidate.seeds)
+    n_scored = n_planned - n_lost(candidate, metric, wanted)
+    decision = "fail" if value is None else _enough(n_scored, n_planned, least)
+    found = RuleResult(
         rule="required",
         about=name,
         metric=name,
         decision=decision,
-        reason=f"{found.n_scored} of {found.n_total} items have a value",
-        value=found.value,
-        n=found.n_scored,
-        n_lost=found.n_total - found.n_scored,
+        reason=f"{n_scored} of {n_planned} items have a value",
+        value=value,
+        n=n_scored,
+        n_lost=n_planned - n_scored,
         settles=gate_rules.JUDGE if decision == "inconclusive" else "",
     )
+    return _unplanned(found, wanted.keys() - planned_by((candidate,), metric).keys(), candidate)
 
 
 def _missing(name: str, candidate: Side, baseline: Side) -> str:

@@ -1,4 +1,4 @@
-"""The rules about one metric: non-inferior, improves, floor, ceiling, coverage.
+"""The rules about one metric: non-inferior, equivalent, improves, floor, ceiling, coverage.
 
 Each is tested twice: on the items that have values, and with every lost item counted worst for the candidate and best
 for the baseline. A rule passes only where both say so; it fails where the items that have values say the opposite.
@@ -18,9 +18,8 @@ from harness.deciding.pairing import Pairs, difference, paired_values
 from harness.deciding.sides import Side
 from harness.records import Sample
 from harness.scores import Comparison, Estimate, MetricInfo
-from harness.stages.gather import item_values
-from harness.stages.score import ITEM_MEANS
-from harness.stats.margins import MarginTest, non_inferior
+from harness.stages.gather import ITEM_MEANS, item_values
+from harness.stats.margins import MarginTest, equivalent, non_inferior
 
 ALPHA = 0.05
 
@@ -52,14 +51,19 @@ class Measured(NamedTuple):
 
     def pairs(self, *, worst: bool) -> Pairs:
         """The values paired; ``worst`` with lost items counted against the candidate."""
-        sides = self.candidate, self.baseline
         if worst:
-            bad, good = _ends(self.higher)
-            sides = (
-                filled(self.candidate, self.metric, self.wanted, bad),
-                filled(self.baseline, self.metric, self.wanted, good),
-            )
-        return paired_values(*sides, self.metric.name)
+            return self._filled(*_ends(self.higher))
+        return paired_values(self.candidate, self.baseline, self.metric.name)
+
+    def filled_pairs(self) -> list[Pairs]:
+        """The values paired with lost items counted against the candidate, and for it."""
+        return [self._filled("low", "high"), self._filled("high", "low")]
+
+    def _filled(self, own: End, other: End) -> Pairs:
+        """With the candidate's lost items at one end of the metric and the baseline's at the other."""
+        one = filled(self.candidate, self.metric, self.wanted, own)
+        two = filled(self.baseline, self.metric, self.wanted, other)
+        return paired_values(one, two, self.metric.name)
 
 
 def _ends(higher: bool) -> tuple[End, End]:
@@ -72,18 +76,41 @@ def non_inferiority(found: Measured, margin: float) -> RuleResult:
     test = _margin_test(pairs, margin, found.higher)
     lost = sum(found.lost)
     worst = _margin_test(found.pairs(worst=True), margin, found.higher) if lost else test
-    decision, reason = _margin_decision(test, worst, lost)
     sign = 1.0 if found.higher else -1.0
     distance = margin + sign * (test.difference or 0.0)
+    limit = -sign * margin
+    return _margin_result("non_inferior", found, pairs, (test, worst), limit, distance)
+
+
+def equivalence(found: Measured, margin: float) -> RuleResult:
+    """Whether the sides differ by less than a margin either way, by two one-sided tests at 5 % each.
+
+    Lost items are counted worst for the candidate, and best.
+    """
+    pairs = found.pairs(worst=False)
+    test = _equivalence_test(pairs, margin)
+    others = [_equivalence_test(each, margin) for each in found.filled_pairs()] if sum(found.lost) else [test]
+    worst = next((other for other in others if other.decision != "yes"), others[0])
+    distance = margin - abs(test.difference or 0.0)
+    return _margin_result("equivalent", found, pairs, (test, worst), margin, distance)
+
+
+def _margin_result(
+    rule: str, found: Measured, pairs: Pairs, tests: tuple[MarginTest, MarginTest], limit: float, distance: float
+) -> RuleResult:
+    """Of the test on the items that have values and the one with the lost items at their worst."""
+    test, worst = tests
+    lost = sum(found.lost)
+    decision, reason = _margin_decision(rule, test, worst, lost)
     return RuleResult(
-        rule="non_inferior",
+        rule=rule,
         about=found.metric.name,
         metric=found.metric.name,
         decision=decision,
         reason=reason,
         value=test.difference,
         bound=worst.bound,
-        limit=-sign * margin,
+        limit=limit,
         n=_n_pairs(pairs),
         n_lost=lost,
         p_value=worst.p_value,
@@ -98,6 +125,16 @@ def _margin_test(pairs: Pairs, margin: float, higher: bool) -> MarginTest:
         binary = pairs.metric.kind != "score"
         return non_inferior(pairs.per_seed, margin, binary=binary, higher_is_better=higher, span=high - low)
     return _margin_by_interval(difference(pairs), margin, higher)
+
+
+def _equivalence_test(pairs: Pairs, margin: float) -> MarginTest:
+    low, high = pairs.metric.bounds
+    if pairs.metric.kind in ITEM_MEANS and pairs.seeds:
+        return equivalent(pairs.per_seed, margin, binary=pairs.metric.kind != "score", span=high - low)
+    one, other = (_margin_by_interval(difference(pairs), margin, higher) for higher in (True, False))
+    if {one.decision, other.decision} == {"yes"}:
+        return max(one, other, key=lambda test: test.p_value or 0.0)
+    return next(test for test in sorted((one, other), key=lambda test: test.decision) if test.decision != "yes")
 
 
 def _margin_by_interval(found: Comparison, margin: float, higher: bool) -> MarginTest:
@@ -118,15 +155,26 @@ def _margin_by_interval(found: Comparison, margin: float, higher: bool) -> Margi
     return MarginTest(found.difference, worst, margin, p_value, decision, f"95% interval, {found.test}")
 
 
-def _margin_decision(test: MarginTest, worst: MarginTest, lost: int) -> tuple[Decision, str]:
+OUTSIDE = {
+    "non_inferior": "it is worse than the baseline by more than the margin",
+    "equivalent": "it differs from the baseline by more than the margin",
+}
+INSIDE = {
+    "non_inferior": "it is not worse than the baseline by the margin",
+    "equivalent": "it differs from the baseline by less than the margin",
+}
+
+
+def _margin_decision(rule: str, test: MarginTest, worst: MarginTest, lost: int) -> tuple[Decision, str]:
     if test.difference is None:
         return "inconclusive", "no item has a value on both sides"
     if test.decision == "no":
-        return "fail", "it is worse than the baseline by more than the margin"
+        return "fail", OUTSIDE[rule]
     if test.decision == "yes" and worst.decision == "yes":
-        return "pass", "it is not worse than the baseline by the margin"
+        return "pass", INSIDE[rule]
     if test.decision == "yes":
-        return "inconclusive", f"it would pass, but not if the {lost} lost items had come out worst"
+        how = "worst" if rule == "non_inferior" else "all bad, or all good"
+        return "inconclusive", f"it would pass, but not if the {lost} lost items had come out {how}"
     if test.bound is None:
         return "inconclusive", f"no bound can be given ({test.test})"
     return "inconclusive", "the interval reaches beyond the margin"
@@ -222,7 +270,7 @@ def _settles_level(
         return JUDGE
     side = found.candidate
     if len(side.seeds) > 1:
-        return "more training seeds, over which the interval is taken"
+        return "more items, or more training seeds: the interval is taken over both"
     if found.metric.kind not in ITEM_MEANS:
         return ""
     (seed,) = side.seeds

@@ -69,11 +69,21 @@ def remarks(first: Side, second: Side, tasks: Sequence[str]) -> list[str]:
             found.setdefault(f"{label}: recorded answers; how they were prompted and drawn is not known", []).append(
                 task
             )
-        one, two = (", ".join(sorted({model.style for model in own})) for own in (ours, theirs))
-        if one and two and one != two and not recorded:
-            told = f"{first.label} answers in the style {one}, {second.label} in the style {two}"
+        if (told := other_style(first, second, task)) is not None:
             found.setdefault(told, []).append(task)
     return [f"{told} ({', '.join(own)})" for told, own in found.items()]
+
+
+def other_style(first: Side, second: Side, task: str) -> str | None:
+    """In which prompt styles two sides answer a task, where they differ and both are known.
+
+    A comparison only remarks it, since the style belongs to the method; a gate does not pass it unasked.
+    """
+    ours, theirs = models(first, task), models(second, task)
+    one, two = (", ".join(sorted({model.style for model in own})) for own in (ours, theirs))
+    if not one or not two or one == two or _recorded([*ours, *theirs]):
+        return None
+    return f"{first.label} answers in the style {one}, {second.label} in the style {two}"
 
 
 def allowed(found: Iterable[Mismatch], allow: Sequence[str]) -> list[str]:

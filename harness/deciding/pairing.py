@@ -14,11 +14,10 @@ import numpy as np
 from harness.deciding.sides import Side
 from harness.errors import UserError, unknown_name
 from harness.scores import Comparison, MetricInfo
-from harness.stages.gather import Item, answers, item_values
-from harness.stages.score import ITEM_MEANS
-from harness.stats.classification import Answers, point
+from harness.stages.gather import ITEM_MEANS, Item, answers, item_values
+from harness.stats.classification import Answers
 from harness.stats.paired import Differences, pair_by_key, paired_over_seeds
-from harness.stats.paired_measures import measure_difference_over_seeds
+from harness.stats.paired_measures import measure_difference_of_seeds, measure_difference_over_seeds
 
 Alternative = Literal["two-sided", "greater"]
 Values = dict[int, dict[str, float]]
@@ -59,8 +58,8 @@ class Pairs(NamedTuple):
         second: Values of the second side.
         unmatched: Items without a partner.
         clusters: Content key → cluster, of the items that both planned.
-        measured: What each side said, for each of ``seeds``, on the items that both planned in one order; for balanced
-            accuracy, F1 and AUC alone. Where the seeds do not correspond, each side's seeds by themselves.
+        measured: Training seed → what each side said, on the items that both planned in one order; for balanced
+            accuracy, F1 and AUC alone.
     """
 
     metric: MetricInfo
@@ -70,7 +69,7 @@ class Pairs(NamedTuple):
     second: Values
     unmatched: Unmatched
     clusters: dict[str, str | None]
-    measured: tuple[list[Answers], list[Answers]] = ([], [])
+    measured: tuple[dict[int, Answers], dict[int, Answers]] = ({}, {})
 
 
 def paired_values(first: Side, second: Side, metric_name: str) -> Pairs:
@@ -98,7 +97,7 @@ def paired_values(first: Side, second: Side, metric_name: str) -> Pairs:
         tuple(key for key in theirs if key not in ours),
         *({seed: tuple(key for key in shared if key not in each[seed]) for seed in each} for each in values),
     )
-    measured: tuple[list[Answers], list[Answers]] = ([], [])
+    measured: tuple[dict[int, Answers], dict[int, Answers]] = ({}, {})
     if metric.kind not in ITEM_MEANS:
         measured = _said(first, metric, shared), _said(second, metric, shared)
     return Pairs(metric, seeds, per_seed, values[0], values[1], unmatched, clusters, measured)
@@ -119,10 +118,9 @@ def corresponding(first: Sequence[int], second: Sequence[int]) -> list[tuple[int
 
 
 def difference(pairs: Pairs, *, alternative: Alternative = "two-sided") -> Comparison:
-    """First minus second with its interval and p value, over all seeds.
+    """First minus second with its interval and p value, over all seeds and prompts, which both count as drawn.
 
-    Paired seeds, or one: `paired_over_seeds`. Seeds that do not correspond: both levels are resampled, each side's
-    seeds alone; a measure that is no mean over items has Welch's test on the seeds' values there. Both are two-sided.
+    Seeds that do not correspond are drawn on each side alone; the p value is two-sided there.
     """
     low, high = pairs.metric.bounds
     unplanned = (len(pairs.unmatched.only_first) + len(pairs.unmatched.only_second)) * max(1, len(pairs.seeds))
@@ -163,11 +161,11 @@ def _differences(
     return pair_by_key(one, two, clusters)
 
 
-def _said(side: Side, metric: MetricInfo, shared: Sequence[str]) -> list[Answers]:
-    found = []
+def _said(side: Side, metric: MetricInfo, shared: Sequence[str]) -> dict[int, Answers]:
+    found = {}
     for seed in side.seeds:
         items = {item.sample.key: item for item in side.items(metric.task, seed)}
-        found.append(answers(metric, [items[key] for key in shared]))
+        found[seed] = answers(metric, [items[key] for key in shared])
     return found
 
 
@@ -189,29 +187,6 @@ def _measure_difference(pairs: Pairs, alternative: Alternative) -> Comparison:
     assert kind in ("balanced_accuracy", "f1", "auc")
     first, second = pairs.measured
     if pairs.seeds:
-        return measure_difference_over_seeds(kind, list(zip(first, second, strict=True)), alternative=alternative)
-    one, two = ([value for each in side if (value := point(kind, each)) is not None] for side in (first, second))
-    return _welch(one, two, len(pairs.clusters))
-
-
-def _welch(first: Sequence[float], second: Sequence[float], n_pairs: int) -> Comparison:
-    """Welch's test on the seeds' values; it needs two seeds a side and some spread."""
-    from scipy.stats import ttest_ind
-
-    n_seeds = min(len(first), len(second))
-    if not n_seeds:
-        return Comparison(difference=None, n_pairs=n_pairs, n_seeds=0)
-    value = float(np.mean(first) - np.mean(second))
-    if n_seeds < 2 or not (np.ptp(first) or np.ptp(second)):
-        return Comparison(difference=value, test="none: too few seeds", n_pairs=n_pairs, n_seeds=n_seeds)
-    found = ttest_ind(first, second, equal_var=False)
-    ends = found.confidence_interval()
-    return Comparison(
-        difference=value,
-        low=max(-1.0, float(ends.low)),
-        high=min(1.0, float(ends.high)),
-        p_value=float(found.pvalue),
-        test="Welch's t over unpaired seeds",
-        n_pairs=n_pairs,
-        n_seeds=n_seeds,
-    )
+        per_seed = [(first[one], second[two]) for one, two in pairs.seeds]
+        return measure_difference_over_seeds(kind, per_seed, alternative=alternative)
+    return measure_difference_of_seeds(kind, list(first.values()), list(second.values()))

@@ -16,6 +16,7 @@
     required: {tasks: [vale_hijack], metrics: [hijack_rate]}
     max_cost_usd: 5
     multiplicity: holm
+    allow: [style]                      # the sides may answer in two prompt styles; otherwise nothing is compared
 
 Numbers stand in the metric's own unit: rates are shares, so 0.03 is three points. Unknown fields, a name that stands
 twice and a rule that could never fail are one-line errors.
@@ -80,6 +81,7 @@ class MetricRules(Part):
 
     Attributes:
         non_inferior: The margin: the candidate is worse than the baseline by less (one-sided 95 % bound).
+        equivalent: The margin: the two sides differ by less either way (two one-sided tests at 5 %).
         improves: The candidate is better than the baseline (two-sided 95 % interval).
         floor: The value is at least so high, with every lost item at the low end, by the lower end of the interval.
         ceiling: The value is at most so high, with every lost item at the high end, by the upper end of the interval.
@@ -90,6 +92,7 @@ class MetricRules(Part):
     """
 
     non_inferior: Finite | None = Field(default=None, gt=0)
+    equivalent: Finite | None = Field(default=None, gt=0)
     improves: Literal[True] | None = None
     floor: Finite | None = None
     ceiling: Finite | None = None
@@ -121,7 +124,7 @@ class MetricRules(Part):
         return [name for name in RULES if getattr(self, name) is not None]
 
 
-RULES = ("non_inferior", "improves", "floor", "ceiling", "must_not_turn_bad")
+RULES = ("non_inferior", "equivalent", "improves", "floor", "ceiling", "must_not_turn_bad")
 
 
 class Required(Part):
@@ -142,6 +145,8 @@ class Policy(Part):
         max_cost_usd: What the calls of the candidate's run may have cost.
         multiplicity: ``holm`` adjusts the p values of all non-inferiority and improvement rules together. As all rules
             must hold, the error of passing a bad candidate needs no correction; this makes passing harder still.
+        allow: What may differ between the sides all the same: ``style``, the prompt style that belongs to a method,
+            such as guided inference against ordinary. Other judges, prompts, decodings and tasks are never allowed.
     """
 
     description: str = ""
@@ -150,6 +155,7 @@ class Policy(Part):
     coverage: Share | None = None
     max_cost_usd: Finite | None = Field(default=None, ge=0)
     multiplicity: Literal["none", "holm"] = "none"
+    allow: tuple[Literal["style"], ...] = ()
 
     @model_validator(mode="after")
     def _some(self) -> Policy:

@@ -79,20 +79,21 @@ def restricted(side: Side, keep: Callable[[Sample], bool]) -> Side:
 def without_version(side: Side) -> Side:
     """The side with the version taken out of its items' keys, so that equal items of two versions of a task pair."""
     items = {
-        cell: [item._replace(sample=_unversioned(item.sample)) for item in each]
+        cell: [item._replace(sample=unversioned(item.sample)) for item in each]
         for cell, each in side.loaded.items.items()
     }
     return side._replace(loaded=side.loaded._replace(items=items))
+
+
+def unversioned(sample: Sample) -> Sample:
+    """The sample as any version of its task has it; its key is the same in all of them."""
+    return Sample.model_validate({**sample.model_dump(), "task_version": "any"})  # a copy would keep the cached key
 
 
 def shared_metrics(sides: Sequence[Side]) -> list[MetricInfo]:
     """The metrics that all sides have, as the first side has them, in its order."""
     others = [{(metric.name, metric.task) for metric in side.loaded.metrics} for side in sides[1:]]
     return [one for one in sides[0].loaded.metrics if all((one.name, one.task) in other for other in others)]
-
-
-def _unversioned(sample: Sample) -> Sample:
-    return Sample.model_validate({**sample.model_dump(), "task_version": "any"})  # a copy would keep the cached key
 
 
 def _parts(name: str) -> tuple[Path, str | None]:

@@ -1,8 +1,9 @@
 """A metric over checkpoints, and the best of them named honestly.
 
 Reads loaded runs, gives a `Sweep` record and writes nothing. Items are split in two by a seeded hash of their cluster:
-the best checkpoint is chosen on the dev half and reported on the test half, beside what choosing and reporting on the
-same items would have said. Tied with it are all that paired tests on the test half (Holm) do not tell from it.
+the best checkpoint is chosen on the dev half, where the items that it lacks count worst, and reported on the test half,
+beside what choosing and reporting on the same items would have said. Tied with it are all that were tested against it
+on the test half (paired, Holm) and not told from it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.deciding.compare import ALPHA, chosen_metrics, over_seeds
-from harness.deciding.mismatch import allowed, mismatches
+from harness.deciding.gate_filled import End, filled, n_lost, planned_by
+from harness.deciding.mismatch import allowed, mismatches, remarks
 from harness.deciding.pairing import difference, paired_values
-from harness.deciding.sides import Side, open_sides, restricted, subjects_of
+from harness.deciding.sides import Side, open_sides, restricted, subjects_of, unversioned, without_version
 from harness.errors import UserError
 from harness.methods import method_trains
 from harness.records import Checkpoint, Finite, Record, Sample, content_hash
@@ -40,7 +42,7 @@ class Point(Record):
         dev: On the half that the best is chosen on.
         test: On the half that it is reported on.
         to_best: Paired difference to the chosen checkpoint on the test half, Holm over the points.
-        tied: Whether that does not tell it from the chosen one, which is tied with itself.
+        tied: Whether that does not tell it from the chosen one, which is tied with itself; ``None`` without a test.
     """
 
     step: Finite
@@ -51,7 +53,7 @@ class Point(Record):
     dev: Estimate
     test: Estimate
     to_best: Comparison | None = None
-    tied: bool = False
+    tied: bool | None = None
 
 
 class Sweep(Record):
@@ -130,26 +132,35 @@ def sweep(stops: Sequence[Stop], metric_name: str | None = None, allow: Sequence
     metric = _metric(sides, metric_name)
     against = [one for side in sides[1:] for one in mismatches(sides[0], side, metric)]
     caveats = allowed(against, allow)
-    dev = [restricted(side, lambda sample: in_dev(sample, seed)) for side in sides]
-    test = [restricted(side, lambda sample: not in_dev(sample, seed)) for side in sides]
-    points = [_point(stop, metric, *halves) for stop, *halves in zip(stops, dev, test, strict=True)]
-    found = Sweep(metric=metric, points=tuple(points), split_seed=seed, caveats=tuple(caveats))
-    chosen = _best([(point, point.dev) for point in points], metric)
+    of_task = [sample for side in sides for sample in side.loaded.samples if sample.task == metric.task]
+    keys = {sample.key for sample in of_task if in_dev(sample, seed)}
+    dev = [restricted(side, lambda sample: sample.key in keys) for side in sides]
+    test = [restricted(side, lambda sample: sample.key not in keys) for side in sides]
+    if any(one.kind == "task" for one in against):
+        sides, dev, test = ([without_version(side) for side in each] for each in (sides, dev, test))
+    points = [_point(stop, metric, *each) for stop, *each in zip(stops, dev, test, strict=True)]
+    told = dict.fromkeys(one for side in sides[1:] for one in remarks(sides[0], side, [metric.task]))
+    further = (*_lacking(sides, metric), *told)
+    found = Sweep(metric=metric, points=tuple(points), split_seed=seed, caveats=tuple(caveats), remarks=further)
     if metric.higher_is_better is None:
-        return found.model_copy(update={"remarks": (f"{metric.name} has no direction: no checkpoint is best",)})
+        remark = f"{metric.name} has no direction: no checkpoint is best"
+        return found.model_copy(update={"remarks": (remark, *further)})
+    chosen = _best(points, dev, metric)
     if chosen is None or chosen.test.value is None:
         remark = "the items cannot be split in two halves with values in both: no checkpoint is named best"
-        return found.model_copy(update={"remarks": (remark,)})
-    same_items = _best([(point, point.all_items) for point in points], metric)
-    compared = tuple(_with_ties(points, test, chosen, metric))
-    return found.model_copy(
-        update={"points": compared, "best": chosen.label, "same_items": same_items and same_items.label}
-    )
+        return found.model_copy(update={"remarks": (remark, *further)})
+    same_items = _best(points, sides, metric)
+    changes = {
+        "points": tuple(_with_ties(points, test, chosen, metric)),
+        "best": chosen.label,
+        "same_items": same_items and same_items.label,
+    }
+    return found.model_copy(update=changes)
 
 
 def in_dev(sample: Sample, seed: int) -> bool:
-    """Whether an item is in the dev half; items of one cluster are in one half."""
-    name = [seed, sample.cluster] if sample.cluster is not None else [seed, None, sample.key]
+    """Whether an item is in the dev half; items of one cluster are in one half, and so is an item in all versions."""
+    name = [seed, sample.cluster] if sample.cluster is not None else [seed, None, unversioned(sample).key]
     return int(content_hash(name)[:8], 16) % 2 == 0
 
 
@@ -215,11 +226,28 @@ def _point(stop: Stop, metric: MetricInfo, dev: Side, test: Side) -> Point:
     )
 
 
-def _best(candidates: Sequence[tuple[Point, Estimate]], metric: MetricInfo) -> Point | None:
-    """The first of those with the best value."""
-    known = [(point, found.value) for point, found in candidates if found.value is not None]
-    sign = -1.0 if metric.higher_is_better is False else 1.0
-    return max(known, key=lambda one: sign * one[1])[0] if known else None
+def _best(points: Sequence[Point], sides: Sequence[Side], metric: MetricInfo) -> Point | None:
+    """The first of those that are best on these items, where all that any side planned and one lacks count worst."""
+    wanted = planned_by(sides, metric)
+    end: End = "high" if metric.higher_is_better is False else "low"
+    sign = -1.0 if end == "high" else 1.0
+    known = []
+    for point, side in zip(points, sides, strict=True):
+        worst = over_seeds(filled(side, metric, wanted, end), metric).value
+        if worst is not None and n_lost(side, metric, wanted) < len(wanted) * len(side.seeds):
+            known.append((point, sign * worst))
+    return max(known, key=lambda one: one[1])[0] if known else None
+
+
+def _lacking(sides: Sequence[Side], metric: MetricInfo) -> tuple[str, ...]:
+    """A sentence on the sides that lack values of items that any side planned, if there are any."""
+    wanted, told = planned_by(sides, metric), []
+    for side in sides:
+        n_planned, lost = len(wanted) * len(side.seeds), n_lost(side, metric, wanted)
+        told += [f"{side.label} on {n_planned - lost} of {n_planned}"] if lost else []
+    if not told:
+        return ()
+    return (f"not measured on all items: {', '.join(told)}; in the choice the others count as worst",)
 
 
 def _with_ties(points: Sequence[Point], test: Sequence[Side], chosen: Point, metric: MetricInfo) -> list[Point]:
@@ -229,9 +257,12 @@ def _with_ties(points: Sequence[Point], test: Sequence[Side], chosen: Point, met
     adjusted = dict(zip(found, holm([one.p_value for one in found.values()]), strict=True))
     updated = []
     for point in points:
-        p_value = adjusted.get(point.label)
-        compared = found.get(point.label)
-        to_best = compared and compared.model_copy(update={"p_adjusted": p_value})
-        tied = point.test.value is not None and (p_value is None or p_value > ALPHA)
-        updated.append(point.model_copy(update={"to_best": to_best, "tied": tied}))
+        if point is chosen:
+            updated.append(point.model_copy(update={"tied": True}))
+            continue
+        compared = found[point.label].model_copy(update={"p_adjusted": adjusted[point.label]})
+        tied = None
+        if compared.p_adjusted is not None and compared.decision != "not measured":
+            tied = compared.p_adjusted > ALPHA
+        updated.append(point.model_copy(update={"to_best": compared, "tied": tied}))
     return updated

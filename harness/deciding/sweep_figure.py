@@ -59,7 +59,11 @@ def _line(axes: Axes, found: Sweep, heading: Heading) -> None:
     where, lows, highs = ([band[i] for band in bands] for i in range(3))
     axes.fill_between(where, lows, highs, color=BLUE, alpha=0.18, linewidth=0, label="95% interval")
     axes.plot(steps, values, color=BLUE, linewidth=1.8, label="all items")
-    for tied, label, face in ((True, "tied with the chosen one", BLUE), (False, "not tied with it", "white")):
+    for tied, label, face in (
+        (True, "tied with the chosen one", BLUE),
+        (False, "not tied with it", "white"),
+        (None, "not compared with it", SOFT),
+    ):
         own = [place for place, (point, _) in enumerate(known) if point.tied == tied]
         if own:
             places = [steps[i] for i in own], [values[i] for i in own]

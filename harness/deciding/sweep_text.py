@@ -44,9 +44,12 @@ def verdict(found: Sweep) -> list[str]:
     """The best checkpoint in sentences, with its value on items that it was not chosen on."""
     heading = plain_heading(found.metric)
     best, same = found.point(found.best), found.point(found.same_items)
+    remarks = [f"Note: {line(remark)}." for remark in found.remarks]
     if best is None or same is None:
-        return [f"{line(remark)}." for remark in found.remarks]
-    tied = [point.label for point in found.points if point.tied and point is not best]
+        return remarks
+    others = [point for point in found.points if point is not best]
+    tied = [point.label for point in others if point.tied]
+    untested = [point.label for point in others if point.tied is None]
     ahead = [point.label for point in found.points if _ahead(point, found)]
     told = [
         f"Best on the dev half: {best.label} (step {best.step:g}), with {_told(best.dev, heading)} there.",
@@ -54,15 +57,19 @@ def verdict(found: Sweep) -> list[str]:
         f"Optimistic, by choosing and reporting on the same items: {same.label} (step {same.step:g}) with "
         f"{_told(same.all_items, heading)}.",
     ]
-    if len(tied) == len(found.points) - 1:
-        told.append("Nothing can be told apart: all checkpoints are tied on the test half; take the cheapest.")
+    if untested:
+        told.append(f"Not compared with it, for want of a test on the test half: {', '.join(untested)}.")
+    if len(tied) == len(others):
+        whole = max(point.all_items.n_total for point in found.points)
+        advice = "; take the cheapest" if all(point.all_items.n_scored == whole for point in found.points) else ""
+        told.append(f"Nothing can be told apart: all checkpoints are tied on the test half{advice}.")
     elif tied:
         told.append(f"Tied with it on the test half: {', '.join(tied)}.")
-    else:
+    elif len(untested) < len(others):
         told.append("No other checkpoint is tied with it on the test half.")
     if ahead:
         told.append(f"Better than it on the test half: {', '.join(ahead)}; the dev half has misled the choice.")
-    return [line(one) for one in told]
+    return [*map(line, told), *remarks]
 
 
 def to_csv(found: Sweep) -> str:
@@ -112,7 +119,8 @@ def _cells(found: Sweep, point: Point, heading: Heading) -> list[str]:
             ends = show_interval(compared.low, compared.high, heading)
             difference = f"{show(compared.difference, heading)} {ends}"
     p_value = "–" if compared is None else show_p(compared.p_adjusted).removeprefix("p ").removeprefix("= ")
-    mark = "chosen" if point.label == found.best else "tied" if point.tied else ""
+    mark = "chosen" if point.label == found.best else {True: "tied", False: "", None: "not compared"}[point.tied]
+    mark = "" if found.best is None else mark
     dev = "not measured" if point.dev.value is None else show(point.dev.value, heading)
     return [
         f"{point.step:g}", point.label, _told(point.all_items, heading), dev, _told(point.test, heading), difference,
@@ -129,6 +137,6 @@ def _told(found: Estimate, heading: Heading) -> str:
 
 def _ahead(point: Point, found: Sweep) -> bool:
     """Whether a point is better than the chosen one on the test half, Holm included."""
-    if point.tied or point.to_best is None or point.to_best.difference is None:
+    if point.tied is not False or point.to_best is None or point.to_best.difference is None:
         return False
     return (point.to_best.difference > 0) == (found.metric.higher_is_better is not False)

@@ -11,6 +11,7 @@ from importlib import import_module
 from types import ModuleType
 
 from harness.errors import unknown_name
+from harness.methods.analysis_settings import AnalysisSettings
 from harness.methods.base import Prepared, RowStep, Workbench
 from harness.records import Style
 from harness.trainers.base import Objective
@@ -71,6 +72,7 @@ def prepare(name: str, bench: Workbench) -> Prepared:
 
 __all__ = [
     "METHODS",
+    "AnalysisSettings",
     "Prepared",
     "RowStep",
     "Workbench",

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from harness.methods.analysis_settings import AnalysisSettings
 from harness.prompting import TemplateSet, render
 from harness.records import Completion, CompletionOutcome, Message, Record, Sample, Style, TrainingRecord
 from harness.rows import AlignmentRow
 
 STEP_VERSION = "1"
-Ask = Callable[[str, Sequence[Sample]], list[Completion]]
+StepName = Literal["mistake", "analysis", "harmless_analysis", "revision"]
+Ask = Callable[[str, Sequence[Sample], int], list[Completion]]
 Check = Callable[[Sequence[tuple[Sample, Completion]]], list[str | None]]
 
 
@@ -25,15 +27,15 @@ class RowStep(Record):
 
     Attributes:
         row: Key of the alignment row.
-        step: ``mistake``, ``analysis`` or ``revision``.
-        outcome: ``kept`` or the reason for dropping it.
+        step: ``mistake``, ``analysis``, ``harmless_analysis`` (of a good response) or ``revision``.
+        outcome: ``kept``, or why it was dropped or not asked for.
         text: What was written.
         label: What a judge said of it: of a mistake ``mistake`` or ``fine``, of an analysis its verdict.
         completion: Key of the completion it came from; ``None`` where the data set gave it.
     """
 
     row: str
-    step: Literal["mistake", "analysis", "revision"]
+    step: StepName
     outcome: str
     text: str
     label: str | None = None
@@ -55,11 +57,13 @@ class Workbench:
     Attributes:
         rows: The alignment rows.
         templates: How prompts are worded.
-        ask: (who, samples) → completions in the samples' order; ``who`` is ``self`` or the name of another model.
+        ask: (who, samples, draw) → completions in the samples' order; ``who`` is ``self`` or the name of another model,
+            ``draw`` 0, 1, … tells repeated draws of one question apart.
         is_mistake: Labels of responses, in order: ``mistake``, ``fine`` or ``None`` where it cannot be told.
         verdict: Labels that analyses state, in order: ``harmful``, ``harmless`` or ``None``.
         mistakes: Where mistakes come from: ``origin`` (the data set's bad responses) or ``self``.
         analyst: Who analyses: ``self`` or the name of another model.
+        settings: Which mistakes and analyses are made and kept.
         steps: What has been done so far.
     """
 
@@ -70,6 +74,7 @@ class Workbench:
     verdict: Check
     mistakes: str | None = None
     analyst: str | None = None
+    settings: AnalysisSettings = field(default_factory=AnalysisSettings)
     steps: list[RowStep] = field(default_factory=list)
 
     def finish(self, records: Iterable[TrainingRecord]) -> Prepared:

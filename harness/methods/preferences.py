@@ -2,6 +2,7 @@
 
 A benign row has no bad response; against its good one stands one that belongs to another, red-team row, most often a
 refusal. Without such pairs a reward model learns that refusing is always better, and the policy refuses everything.
+Safe RLHF's trainer knows these pairs by it: their rejected answer is good elsewhere, so they say nothing about harm.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """RLHF: a reward model from good against bad responses, then policy optimisation with a KL penalty (paper, baselines).
 
 The paper used PPO; the optimiser here is the trainer's (``trainer.rlhf.optimiser``: RLOO or GRPO).
+``trainer.rlhf.lagrangian`` adds Safe RLHF's cost model and limit; the same pairs teach it.
 """
 
 from harness.methods.base import Prepared, Workbench

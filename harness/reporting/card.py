@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from harness.content import roots
 from harness.records import Checkpoint
-from harness.reporting.files import write_whole
+from harness.reporting.files import also_written, write_whole
 from harness.reporting.page import claim_texts, judge_texts, subject_names
+from harness.reporting.render.markdown import code, escape
 from harness.reporting.table import plain_heading, show, show_difference, show_interval
 from harness.scores import Estimate, MetricInfo, Scores, SubjectInfo
 from harness.store import Run
@@ -54,8 +55,10 @@ def write_cards(run: Run, scores: Scores, out: Path, include_paths: Sequence[Pat
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         finalize=_plain, autoescape=False,  # noqa: S701 (Markdown; every value goes through `_plain`)
     )  # fmt: skip
+    environment.filters["code"] = lambda text: _Whole(code(text))
     template = environment.get_template("card.md")
     manifest = json.loads(run.manifest_file.read_text("utf-8")) if run.manifest_file.exists() else {}
+    also_written(out, [f"cards/{one.name}.md" for one in scores.subjects])
     return [
         write_whole(out / "cards" / f"{one.name}.md", template.render(_content(run, scores, one, manifest)))
         for one in scores.subjects
@@ -121,7 +124,7 @@ def _results(scores: Scores, subject: SubjectInfo, baselines: Sequence[str]) -> 
         given = [comparisons.get((subject.name, base, metric.name)) for base in baselines]
         value = f"{show(estimate.value or 0.0, heading)} {show_interval(estimate.low, estimate.high, heading)}"
         differences = tuple("–" if one is None else show_difference(one, heading) or "–" for one in given)
-        found.append(ResultText(heading.title(), value, f"{estimate.n_scored}/{estimate.n_total}", differences))
+        found.append(ResultText(heading.title(), _Whole(value), f"{estimate.n_scored}/{estimate.n_total}", differences))
     return found
 
 
@@ -165,8 +168,7 @@ class _Whole(str):
 
 
 def _plain(value: object) -> object:
-    """Text that can neither end a table cell nor become markup."""
+    """Text that can neither end a table cell nor become markup; `_Whole` and numbers as they are."""
     if isinstance(value, _Whole) or not isinstance(value, str):
         return value
-    flat = " ".join(value.split(" ")).replace("\r", " ").replace("\n", " ").replace("|", "\\|")
-    return flat.replace("<", "&lt;")
+    return escape(value)

@@ -2,8 +2,8 @@
 
 Reads `Scores`, the run's items and the content folder ``reports/``; writes ``index.html``, ``claims.json``,
 ``tables/<layout>.{md,tex,csv,html,png}``, ``figures/<layout>.{png,pdf,csv}`` and what `write_browser` adds, the same
-bytes for the same scores. A layout that the run has nothing for is skipped and listed with its reason; a layout that is
-wrong is a `UserError` before anything is written.
+bytes for the same scores, in place of all that an earlier report wrote there. A layout that the run has nothing for is
+skipped and listed with its reason; a layout that is wrong is a `UserError` before anything is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.reporting.claims import write_claims
-from harness.reporting.files import write_whole
+from harness.reporting.files import LIST, replacing, write_whole
 from harness.reporting.layout import TABLES, Layout, layout_names, layout_path, load_layout, load_published
 from harness.reporting.render.html import to_html
 from harness.reporting.render.latex import to_latex
@@ -152,7 +152,7 @@ def write_report(
     Args:
         scores: What was measured.
         layouts: Names or paths of layouts, in the order of the page.
-        out: Folder of the report; files of the same names are replaced.
+        out: Folder of the report; files of the same names are replaced, and others of an earlier report removed.
         include_paths: The user's content folders.
         run_notes: More sentences on what the run can and cannot show, after those in ``scores.notes``.
         loaded: The run with its items, for the browser and for the figures that need them.
@@ -162,18 +162,22 @@ def write_report(
         The files written, ``index.html`` first.
 
     Raises:
-        UserError: As `build_tables`.
+        UserError: As `build_tables` and `replacing`.
     """
     from harness.reporting.browser import write_browser
     from harness.reporting.browser.overview import write_overview
+    from harness.reporting.browser.write import PAGE
 
     built = build(scores, layouts, include_paths, loaded, redact=redact)
-    files = [path for table in built.tables for path in _write_table(table, out)]
-    files += [path for plot in built.plots for path in _write_plot(plot, out)]
-    files += [] if loaded is None else write_browser(loaded, scores, out, redact=redact)
     notes = [*scores.notes, *run_notes]
-    page = write_overview(scores, built.tables, built.plots, built.skipped, out, include_paths, notes, loaded)
-    return list(dict.fromkeys([*page, *files, write_claims(scores, out)]))
+    samples = None if loaded is None else f"../{PAGE}"
+    with replacing(out, redact=redact) as stage:
+        files = [path for table in built.tables for path in _write_table(table, stage, samples)]
+        files += [path for plot in built.plots for path in _write_plot(plot, stage)]
+        files += [] if loaded is None else write_browser(loaded, scores, stage, redact=redact)
+        page = write_overview(scores, built.tables, built.plots, built.skipped, stage, include_paths, notes, loaded)
+        files = list(dict.fromkeys([*page, *files, write_claims(scores, stage)]))
+    return [*(out / path.relative_to(stage) for path in files), out / LIST]
 
 
 def _load(layout: str | Path, scores: Scores, include_paths: Sequence[Path]) -> Layout:
@@ -187,14 +191,14 @@ def _table(path: Path, layout: Layout, scores: Scores, include_paths: Sequence[P
     return build_table(path.stem, layout, scores, published, source)
 
 
-def _write_table(table: Table, out: Path) -> list[Path]:
+def _write_table(table: Table, out: Path, samples: str | None) -> list[Path]:
     from harness.reporting.render.picture import table_png
 
     contents: dict[str, str | bytes] = {
         "md": to_markdown(table),
         "tex": to_latex(table),
         "csv": to_csv(table),
-        "html": to_html(table),
+        "html": to_html(table, samples),
         "png": table_png(table),
     }
     return [write_whole(out / "tables" / f"{table.name}.{kind}", content) for kind, content in contents.items()]

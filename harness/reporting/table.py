@@ -156,6 +156,11 @@ def show_difference(comparison: Comparison, heading: Heading) -> str:
     return f"({_rounded(comparison.difference, heading):+.{heading.digits}f}{mark})"
 
 
+def stands(comparison: Comparison) -> bool:
+    """Whether a difference stands after Holm's correction: its adjusted p value is 5 % or less."""
+    return comparison.p_adjusted is not None and comparison.p_adjusted <= ALPHA
+
+
 def show_interval(low: float | None, high: float | None, heading: Heading) -> str:
     """An interval in square brackets, or words where none can be given."""
     if low is None or high is None:
@@ -279,9 +284,9 @@ def _cell(
 
 
 def _marked(difference: Comparison, heading: Heading) -> str:
-    text, p_adjusted = show_difference(difference, heading), difference.p_adjusted
-    stands = difference.decision in ("higher", "lower") and p_adjusted is not None and p_adjusted < ALPHA
-    return text.replace(")", f"{STANDS})") if stands else text
+    text = show_difference(difference, heading)
+    marked = difference.decision in ("higher", "lower") and stands(difference)
+    return text.replace(")", f"{STANDS})") if marked else text
 
 
 def _published(published: PublishedTable | None, subject: SubjectInfo, heading: Heading) -> Published | None:

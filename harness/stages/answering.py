@@ -1,7 +1,8 @@
 """Ask a model a list of samples, durably: what is answered is appended batch by batch and never asked again.
 
 Batches are cut from the planned samples, not from what is still owed, so that a run that was interrupted puts the same
-questions side by side as one that was not. Reads the completions already there, appends the new ones.
+questions side by side as one that was not; a server, which answers each on its own, is asked what is owed alone. Reads
+the completions already there, appends the new ones.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from harness.prompting import TemplateSet, rendered
 from harness.records import Completion, ModelSpec, Sample, content_hash
 from harness.store import append
 
+SERVER = "openai"
 Notify = Callable[[int], None]
 
 
@@ -53,7 +55,8 @@ def answer(
     for batch in batches(samples, templates, spec, batch_size):
         due = {sample.key for sample in owed([request.sample for request in batch], spec, known)}
         if due:
-            new = [c for c in _ask(model(), spec, batch) if c.sample_key in due]
+            asked = [request for request in batch if request.sample.key in due] if spec.backend == SERVER else batch
+            new = [c for c in _ask(model(), spec, asked) if c.sample_key in due]
             append(file, new)
             known.update({completion.key: completion for completion in new})
         notify(len(batch))

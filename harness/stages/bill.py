@@ -27,7 +27,7 @@ from harness.stages.judge import JudgeStage
 from harness.stages.judge_models import cache_file, server_of
 from harness.stages.judges import Judges
 from harness.stages.references import References
-from harness.stages.self_judging import refuse_self_judges, stored_manifest
+from harness.stages.self_judging import family_notes, refuse_self_judges, stored_manifest
 from harness.store import Run, latest, read
 from harness.tasks import load_spec
 
@@ -44,7 +44,7 @@ def forecast_judging(run: Run, config: RunConfig, include_paths: Sequence[Path] 
         ``answers`` that are stored, and ``unanswered`` ones, which are not in the bill; ``calls``: the ``verdicts``
         that judges with a model owe; ``paid``: for each role and server's model its calls, those ``stored`` in the
         cache, and tokens and cost, each low, middle and high; ``cost_usd`` of all; ``spent_usd`` so far, which a budget
-        counts too.
+        counts too; ``caveats``: judges of the family of a model that they judge.
 
     Raises:
         UserError: A judge is unknown, or would judge with the very model that is under test.
@@ -71,6 +71,7 @@ def forecast_judging(run: Run, config: RunConfig, include_paths: Sequence[Path] 
         "paid": paid,
         "cost_usd": total(paid),
         "spent_usd": round(Ledger(run.calls_file).spent_usd(), 4),
+        "caveats": family_notes(config, stored_manifest(run), run),
     }
 
 

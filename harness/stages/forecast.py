@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.clients.forecast import Range, estimate_prompt, forecast_cost
 from harness.clients.prices import Price
@@ -18,6 +18,7 @@ from harness.prompting import rendered
 from harness.records import Completion, CompletionOutcome, Sample
 from harness.stages.judge_models import price_of_model
 from harness.stages.plan import Plan, trained_subjects
+from harness.stages.self_judging import family_notes
 from harness.stats.power import detectable_rate_difference, detectable_score_difference
 from harness.trainers.external_settings import OpenAISettings
 
@@ -51,6 +52,7 @@ def forecast(plan: Plan, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
         "cost_usd": total(paid),
         "tasks": [_task(plan, name) for name in plan.tasks],
         "dropped": {name: data.dropped for name, data in plan.rows.items() if data.dropped},
+        "caveats": family_notes(config, plan.manifest),
     }
 
 
@@ -144,14 +146,33 @@ def _tokens_written(judge: PromptJudge) -> Range:
 def _judged_while_preparing(plan: Plan) -> dict[str, int]:
     """Judge → answers that it judges while training data is made, if every row triggers; equal ones count once."""
     prepare, seeds = plan.config.prepare, len(plan.config.seeds)
-    subjects = trained_subjects(plan.config)
-    rows = {subject.name: sum(row.kind != "benign" for row in plan.rows[subject.name].rows) for subject in subjects}
-    induced = max((rows[s.name] for s in subjects if s.mistakes == "self"), default=0)
-    revised = sum(rows[s.name] for s in subjects if s.method == "critique_revise")
-    analysed = revised + sum(rows[s.name] for s in subjects if s.method == "mistake_analysis")
-    counts = Counter({prepare.mistake_judge[0]: (induced + revised) * seeds})
-    counts[prepare.analysis_judge] += analysed * seeds
+    asked = [_asked(plan, subject) for subject in trained_subjects(plan.config)]
+    mistakes = max((one.mistakes for one in asked), default=0) + sum(one.revisions for one in asked)
+    counts = Counter({prepare.mistake_judge[0]: mistakes * seeds})
+    counts[prepare.analysis_judge] += sum(one.analyses for one in asked) * seeds
     return dict(counts)
+
+
+class _Asked(NamedTuple):
+    """What a subject's training data ask of models for one seed, if every row triggers."""
+
+    mistakes: int
+    analyses: int
+    revisions: int
+
+
+def _asked(plan: Plan, subject: SubjectConfig) -> _Asked:
+    settings, rows = plan.config.analyses_of(subject), plan.rows[subject.name].rows
+    n_bad, n_good = sum(row.kind != "benign" for row in rows), sum(bool(row.good) for row in rows)
+    mistakes = n_bad if subject.mistakes == "self" else 0
+    if subject.method == "critique_revise":
+        return _Asked(mistakes, n_bad, n_bad)
+    if subject.method != "mistake_analysis":
+        return _Asked(mistakes, 0, 0)
+    analyses = settings.per_instruction * n_bad
+    most = settings.n_of_mistakes(n_good)
+    analyses = analyses if most is None else min(analyses, most)
+    return _Asked(settings.per_instruction * mistakes, analyses + min(n_good, settings.n_of_good(analyses)), 0)
 
 
 def _analyst(plan: Plan, subject: SubjectConfig, include_paths: Sequence[Path]) -> dict[str, Any]:
@@ -161,7 +182,7 @@ def _analyst(plan: Plan, subject: SubjectConfig, include_paths: Sequence[Path]) 
     read = _mean([estimate_prompt((("user", f"{wording}{row.instruction}{row.bad or row.good}"),)) for row in rows])
     longest = plan.config.prepare.sampling.max_new_tokens
     written = Range(0.2 * longest, 0.6 * longest, longest)
-    n_calls = len(rows) * len(plan.config.seeds)
+    n_calls = _asked(plan, subject).analyses * len(plan.config.seeds)
     return priced(
         plan.config, f"analyses for {subject.name}", subject.analyst or "", n_calls, read, written, include_paths
     )
@@ -228,19 +249,16 @@ def total(paid: Sequence[dict[str, Any]]) -> list[float] | None:
 
 def _preparing(plan: Plan, name: str) -> int:
     """Questions to make a subject's data, if every row triggers; shared ones are asked once but counted here twice."""
-    subject = plan.config.subject(name)
-    rows = sum(row.kind != "benign" for row in plan.rows[name].rows)
-    own = {"critique_revise": 2, "mistake_analysis": 1}.get(subject.method, 0)
-    return rows * (own + (subject.mistakes == "self"))
+    return sum(_asked(plan, plan.config.subject(name)))
 
 
 def _steps(plan: Plan, name: str) -> int:
     subject = plan.config.subject(name)
     rows = plan.rows[name].rows
-    mistakes = sum(row.kind != "benign" for row in rows)
     objective = method_objective(subject.method)
     if objective == "sft":
-        kinds = {"response": len(rows) + (mistakes if subject.method == "mistake_analysis" else 0)}
+        learned = _asked(plan, subject).analyses if subject.method == "mistake_analysis" else 0
+        kinds = {"response": len(rows) + learned}
     else:
         kinds = {"chosen": len(rows), "rejected": len(rows)}
     return plan.config.trainer_of(subject).all_steps(objective, kinds)

@@ -18,13 +18,24 @@ from harness.stats.classification import Answers
 from harness.store import Run, latest, read
 from harness.tasks import LABELS
 
+ITEM_MEANS = ("score", "rate", "accuracy", "recall", "invalid")
+"""Kinds of metrics that are a mean over items; balanced accuracy, F1 and AUC are not."""
+
 
 class Item(NamedTuple):
-    """A planned sample and what became of it; ``verdicts`` by the judge's name."""
+    """A planned sample and what became of it.
+
+    Attributes:
+        sample: The sample.
+        completion: The answer to it.
+        verdicts: By the judge's name.
+        reference_length: Characters of the answer that pairwise judges compare it with.
+    """
 
     sample: Sample
     completion: Completion | None
     verdicts: dict[str, Verdict]
+    reference_length: int | None = None
 
     @property
     def prompt(self) -> str:
@@ -56,7 +67,7 @@ def gather(
     for cell in latest(read(run.cells_file, Cell).records).values():
         keys = [(s, completion_key(s, cell.model)) for s in by_task.get(cell.task, ())]
         found[cell.subject, cell.seed, cell.task] = [
-            Item(s, completions.get(key), known.verdicts(s, completions.get(key), completions)) for s, key in keys
+            known.item(s, completions.get(key), completions) for s, key in keys
         ]
     return found
 
@@ -74,21 +85,21 @@ class _Known:
                 place = (verdict.completion_key, name, verdict.text_hash)
                 self.found.setdefault(place, []).append(verdict)
 
-    def verdicts(
-        self, sample: Sample, completion: Completion | None, completions: Mapping[str, Completion]
-    ) -> dict[str, Verdict]:
-        """Judge → its verdict on a completion, where it has given one on this very text."""
+    def item(self, sample: Sample, completion: Completion | None, completions: Mapping[str, Completion]) -> Item:
+        """A sample with its completion, and with each judge's verdict where it has given one on this very text."""
         if completion is None:
-            return {}
+            return Item(sample, None, {})
+        pairwise = any(panel.pairwise for panel in self.judges.values())
+        other = self.references.of(sample, completion.model_key, completions) if pairwise else None
         found = {}
         for name, panel in self.judges.items():
-            reference = self.references.of(sample, completion.model_key, completions) if panel.pairwise else None
+            reference = other if panel.pairwise else None
             text_hash = JudgeItem(sample, completion, reference=reference).text_hash
             given = self.found.get((completion.key, name, text_hash))
             verdict = given and combine(sorted(given, key=lambda v: (v.judge_key, v.seat)), panel)
             if verdict:
                 found[name] = verdict
-        return found
+        return Item(sample, completion, found, None if other is None else len(other.text))
 
 
 def item_values(metric: MetricInfo, items: Sequence[Item]) -> dict[str, float]:

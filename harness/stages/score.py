@@ -2,7 +2,8 @@
 
 Reads the sealed samples, the completions and the verdicts; writes ``scores.json`` and the seal of what it was made
 from, which can both be deleted and made again. Every number carries its interval, how many items it rests on and how
-many were planned. Comparisons are paired by sample within a seed; several seeds are a level of their own.
+many were planned. Comparisons are paired by sample within a seed; over several seeds both they and the prompts count as
+drawn.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from harness.scores import (
     SubjectInfo,
 )
 from harness.stages.corrected import corrected
+from harness.stages.gather import ITEM_MEANS as ITEM_MEANS
 from harness.stages.gather import CellId, Item, answers, clusters, item_values
+from harness.stages.length_control import length_controlled
 from harness.stages.loading import LoadedRun
 from harness.stages.plan import trained_subjects
 from harness.stages.reliability import judge_rows
 from harness.stages.seal import write_seal
-from harness.stats import classification, intervals, paired, paired_measures
+from harness.stats import classification, intervals, measure_levels, paired, paired_measures
 from harness.stats.classification import Answers
 from harness.stats.family import as_family
+from harness.stats.two_way import TwoWay, table_of, two_way
 from harness.store import Run, write_atomic
-
-ITEM_MEANS = ("score", "rate", "accuracy", "recall", "invalid")
 
 
 class Cells:
@@ -73,11 +75,12 @@ def score(loaded: LoadedRun, include_paths: Sequence[Path] = ()) -> Scores:
     preparations = tuple(_preparations(run, config))
     estimates = _estimates(config, metrics, cells)
     twins = corrected(config, loaded.judges, metrics, estimates, include_paths, run)
+    controlled = length_controlled(config, loaded.judges, metrics, loaded.items)
     scores = Scores(
         run=config.name,
         subjects=subject_infos(config),
-        metrics=(*metrics, *twins.metrics),
-        estimates=(*estimates, *twins.estimates),
+        metrics=(*metrics, *twins.metrics, *controlled.metrics),
+        estimates=(*estimates, *twins.estimates, *controlled.estimates),
         comparisons=tuple(_comparisons(config, metrics, cells)),
         claims=_claims(config, metrics, cells),
         confusions=tuple(_confusions(config, metrics, cells)),
@@ -110,8 +113,9 @@ def _estimates(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -
     rows = []
     for subject in config.subjects:
         for metric in metrics:
-            per_seed = [estimate(metric, subject.name, seed, cells) for seed in config.seeds]
-            pairs = [*zip(config.seeds, per_seed, strict=True), (None, intervals.over_seeds(per_seed, metric.bounds))]
+            found = [(seed, estimate(metric, subject.name, seed, cells)) for seed in config.seeds]
+            joint = estimate_over_seeds(metric, subject.name, config.seeds, cells)
+            pairs: list[tuple[int | None, Estimate]] = [*found, (None, joint)]
             rows += [ScoreRow(subject=subject.name, metric=metric.name, seed=s, estimate=e) for s, e in pairs]
     return rows
 
@@ -128,6 +132,24 @@ def estimate(metric: MetricInfo, subject: str, seed: int, cells: Cells) -> Estim
     return intervals.mean(
         list(values.values()), len(items), metric.bounds, kept, higher_is_better=metric.higher_is_better
     )
+
+
+def estimate_over_seeds(metric: MetricInfo, subject: str, seeds: Sequence[int], cells: Cells) -> Estimate:
+    """One metric of one subject over its seeds: both they and the prompts count as drawn."""
+    per_seed = [estimate(metric, subject, seed, cells) for seed in seeds]
+    joint = _over_levels(metric, subject, seeds, cells) if len(seeds) > 1 else None
+    return intervals.over_seeds(per_seed, metric.bounds, joint)
+
+
+def _over_levels(metric: MetricInfo, subject: str, seeds: Sequence[int], cells: Cells) -> TwoWay | None:
+    if metric.kind not in ITEM_MEANS:
+        kind = metric.kind
+        assert kind in ("balanced_accuracy", "f1", "auc")
+        return measure_levels.measure_over_seeds(kind, [cells.answers(metric, subject, seed) for seed in seeds])
+    items = [cells.items(metric, subject, seed) for seed in seeds]
+    values = [cells.values(metric, subject, seed) for seed in seeds]
+    per_seed = [paired.by_key(one, _cluster_of(each)) for one, each in zip(values, items, strict=True)]
+    return two_way(table_of(per_seed)) if any(values) else None
 
 
 def _comparisons(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> list[ComparisonRow]:

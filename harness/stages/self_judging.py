@@ -1,4 +1,5 @@
-"""Whether a judge asks the very model that is under test, which is refused unless the recipe allows it.
+"""Whether a judge asks the very model that is under test, which is refused unless the recipe allows it, or one of its
+family, which is told.
 
 Reads the configuration, and the manifest, cells and imports of a run. Two models are the same where their weights have
 the same hash; where one side is only a name (a server's model, recorded answers), where the names are the same but for
@@ -18,6 +19,7 @@ from harness.importing.log import imports_of
 from harness.methods import method_trains
 from harness.records import Cell
 from harness.sources import WORLD_ORACLE, base_folder
+from harness.stages.family import checkpoint_families, named_families
 from harness.stages.judge_models import folder_hash
 from harness.store import Run, latest, read
 
@@ -35,10 +37,11 @@ class SelfJudge(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What tells a model from others: the hash of its weights where they lie here, and names that it may have."""
+    """What tells a model from others: the hash of its weights where they lie here, names that it may have, families."""
 
     weights: str | None
     names: frozenset[str]
+    families: frozenset[str] = frozenset()
 
     def is_(self, other: _Known) -> bool:
         """Whether it is the same model."""
@@ -55,16 +58,40 @@ def self_judges(config: RunConfig, manifest: Mapping[str, Any], run: Run | None 
         manifest: The run's manifest, or the one that it will have.
         run: The run, where there is one, for the models that have answered.
     """
-    judging = config.judging
-    bound = dict.fromkeys([*judging.models, *(m for judge in judging.judges.values() for m in judge.models or ())])
+    bound = _bound(config)
     if not bound:
         return []
-    tested = [*_bases(config, manifest), *(_answered(run) if run is not None else ())]
-    judges = {name: _judge(config, name) for name in bound}
+    tested = _tested(config, manifest, run)
+    judges = {name: _model(config, name) for name in bound}
     firsts = {
         name: next((whose for whose, model in tested if model.is_(judge)), None) for name, judge in judges.items()
     }
     return [SelfJudge(name, whose) for name, whose in firsts.items() if whose is not None]
+
+
+def family_notes(config: RunConfig, manifest: Mapping[str, Any], run: Run | None = None) -> list[str]:
+    """A caveat for each judge's and analyst's model that is of the family of a model under test; arguments as above.
+
+    What judges itself is left out, for it is told or refused as that, and so is a model that analyses its own mistakes.
+    """
+    trained = [subject for subject in config.subjects if method_trains(subject.method)]
+    analysts = dict.fromkeys(s.analyst for s in trained if s.analyst is not None and s.analyst in config.models)
+    asked = [(name, "judges", "a judge may favour answers of its own family") for name in _bound(config)]
+    asked += [(name, "analyses mistakes", "it may share the blind spots of its family") for name in analysts]
+    if not asked:
+        return []
+    tested, notes = _tested(config, manifest, run), []
+    for name, does, caveat in asked:
+        model = _model(config, name)
+        if any(other.is_(model) for _, other in tested):
+            continue
+        kin = [
+            (whose, ", ".join(shared)) for whose, other in tested if (shared := sorted(model.families & other.families))
+        ]
+        if kin:
+            whose, families = kin[0]
+            notes.append(f"Same family ({families}): model '{name}', which {does}, and {whose}; {caveat}.")
+    return notes
 
 
 def refuse_self_judges(config: RunConfig, manifest: Mapping[str, Any], run: Run | None = None) -> None:
@@ -82,22 +109,44 @@ def stored_manifest(run: Run) -> dict[str, Any]:
 
 
 def self_judging_notes(config: RunConfig, run: Run) -> list[str]:
-    """What a report says where a model judged itself: its answers, or the mistakes in its own training data."""
-    found = {one.model: one for one in self_judges(config, stored_manifest(run), run)}
+    """What a report says where a model judged itself, its answers or its own training data, or its kin."""
+    manifest = stored_manifest(run)
+    found = {one.model: one for one in self_judges(config, manifest, run)}
     notes = [f"Judged by itself: {one}; a model's judgments of itself may favour it." for one in found.values()]
     preparing = dict.fromkeys((config.prepare.mistake_judge[0], config.prepare.analysis_judge))
     trains = any(method_trains(subject.method) for subject in config.subjects)
     own = [(judge, m) for judge in preparing for m in config.judging.of(judge).models or () if trains and m in found]
-    return [*notes, *(f"Training data judged by itself: {judge} asks {found[model]}." for judge, model in own)]
+    notes += [f"Training data judged by itself: {judge} asks {found[model]}." for judge, model in own]
+    return [*notes, *family_notes(config, manifest, run)]
 
 
-def _judge(config: RunConfig, name: str) -> _Known:
+def _bound(config: RunConfig) -> dict[str, None]:
+    """The models that judges are put to, each once."""
+    judging = config.judging
+    return dict.fromkeys([*judging.models, *(m for judge in judging.judges.values() for m in judge.models or ())])
+
+
+def _tested(config: RunConfig, manifest: Mapping[str, Any], run: Run | None) -> list[tuple[str, _Known]]:
+    """The models under test: whose each is, and how it is known."""
+    return [*_bases(config, manifest), *(_answered(run) if run is not None else ())]
+
+
+def _model(config: RunConfig, name: str) -> _Known:
+    """A model of the configuration."""
     model = config.models[name]
     if model.remote:
-        return _Known(None, frozenset({model.model, _plain(model.model)} if model.model else ()))
+        return _named(model.model or "")
     if model.backend == WORLD_ORACLE or model.path is None:
         return _Known(None, frozenset())
-    return _Known(folder_hash(base_folder(model.path)), frozenset({_plain(model.path)}))
+    folder = _folder(model.path)
+    weights = folder_hash(folder) if folder.is_dir() else None
+    return _Known(weights, frozenset({_plain(model.path)}), checkpoint_families(folder))
+
+
+def _named(*names: str) -> _Known:
+    """A model that only names tell."""
+    known = frozenset(alias for name in names if name for alias in (name, _plain(name)))
+    return _Known(None, known, frozenset(family for name in known for family in named_families(name)))
 
 
 def _bases(config: RunConfig, manifest: Mapping[str, Any]) -> Iterator[tuple[str, _Known]]:
@@ -107,11 +156,24 @@ def _bases(config: RunConfig, manifest: Mapping[str, Any]) -> Iterator[tuple[str
         yield f"the base of seed {seed}", _local(weights, paths.get(int(seed)))
     subjects: dict[str, SubjectConfig] = {subject.name: subject for subject in config.subjects}
     for name, weights in manifest.get("subject_bases", {}).items():
-        yield f"the base of subject '{name}'", _local(weights, subjects[name].base if name in subjects else None)
+        base = subjects[name].base if name in subjects else None
+        served = base is not None and base in config.models and config.models[base].remote
+        yield f"the base of subject '{name}'", _model(config, base) if served and base else _local(weights, base)
 
 
 def _local(weights: str, path: str | None) -> _Known:
-    return _Known(weights, frozenset() if path is None else frozenset({_plain(path), str(Path(path).resolve())}))
+    if path is None:
+        return _Known(weights, frozenset())
+    names = frozenset({_plain(path), str(Path(path).resolve())})
+    return _Known(weights, names, checkpoint_families(_folder(path)))
+
+
+def _folder(path: str) -> Path:
+    """Where a checkpoint lies, or lay: the run may have outlived it."""
+    try:
+        return base_folder(path)
+    except UserError:
+        return Path(path)
 
 
 def _answered(run: Run) -> Iterator[tuple[str, _Known]]:
@@ -119,13 +181,15 @@ def _answered(run: Run) -> Iterator[tuple[str, _Known]]:
     for cell in latest(read(run.cells_file, Cell).records).values():
         whose = f"the model that answered as subject '{cell.subject}'"
         if cell.model.backend == "recorded":
-            yield whose, _Known(None, frozenset({_plain(cell.model.weights)}))
+            yield whose, _named(cell.model.weights)
+        elif cell.model.backend == "openai":
+            yield whose, _named(cell.model.weights.partition(" ")[0])  # a hash of further settings may follow the name
         else:
             folder = run.path / "train" / cell.subject / str(cell.seed) / "checkpoint"
             yield whose, _Known(cell.model.weights, frozenset({str(folder.resolve())}))
     for one in imports_of(run):
         whose = f"the model that answered as subject '{one.subject}'"
-        yield whose, _Known(None, frozenset(_plain(name) for name in (one.generator, one.name, one.label or "")))
+        yield whose, _named(one.generator, one.name, one.label or "")
 
 
 def _plain(name: str) -> str:

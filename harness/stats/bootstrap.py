@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from harness.scores import Comparison, Estimate
 from harness.stats import intervals
 from harness.stats.core import CONFIDENCE, FLAT, Clusters, FloatArray, IntArray, as_floats, cluster_codes, t_quantile
+from harness.stats.levels import t_law
 from harness.stats.paired import Differences, compare_items, pair_aligned
 from harness.stats.resample import bootstrap_p, cluster_weights, draws_of_counts
 from harness.stats.two_way import Table, TwoWay, two_way
@@ -223,8 +224,11 @@ def _over_levels(
         return _flat(tables, plain, span)
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     test = f"hierarchical bootstrap ({n_seeds} seeds, {found.n_clusters} prompts)"
-    ends = {"low": max(-span, float(low)), "high": min(span, float(high))}
-    return plain.model_copy(update={**ends, "p_value": bootstrap_p(draws, "two-sided"), "test": test})
+    law = t_law(found, span, n_pairs)  # never surer than it: an error that is small by chance misleads both
+    bounds = law.bounds((1 - CONFIDENCE) / 2)
+    ends = {"low": max(-span, min(float(low), bounds[0])), "high": min(span, max(float(high), bounds[1]))}
+    p_value = max(bootstrap_p(draws, "two-sided") or 0.0, law.p_value("two-sided"))
+    return plain.model_copy(update={**ends, "p_value": p_value, "test": test})
 
 
 def _flat(tables: list[Table], plain: Comparison, span: float) -> Comparison:

@@ -144,20 +144,28 @@ def point(kind: Resampled, items: Answers) -> float | None:
     return _of_counts(items, _balanced if kind == "balanced_accuracy" else _f1)
 
 
-def draws(kind: Resampled, items: Answers, seed: int) -> FloatArray:
+def draws(kind: Resampled, items: Answers, seed: int, n_clusters: int | None = None) -> FloatArray:
     """The measure of 2000 resamples; equal seeds and clusters draw the same clusters, whatever was answered.
 
     Args:
         kind: Which measure.
         items: What the classifier said; for the AUC, items with margins only.
         seed: Seed of the resampling.
+        n_clusters: Where given, the items' clusters are numbers below it, and those without items are drawn too: so
+            answers that lack different items are resampled alike.
     """
+
+    def numbers(clusters: Clusters | None, n_items: int) -> IntArray:
+        return cluster_codes(clusters, n_items) if n_clusters is None else np.array(clusters, dtype=np.int64)
+
     if kind == "auc":
         positive = np.array([target == items.positive for target in items.targets], dtype=np.float64)
-        codes = cluster_codes(items.clusters, len(items.targets))
-        return draws_of_auc(np.array(items.margins, dtype=np.float64), positive, codes, seed)
-    columns, codes = _columns(items)
-    return draws_of_counts(columns, codes, _balanced if kind == "balanced_accuracy" else _f1, seed)
+        codes = numbers(items.clusters, len(items.targets))
+        return draws_of_auc(np.array(items.margins, dtype=np.float64), positive, codes, seed, n_clusters)
+    columns, known = _columns(items)
+    codes = numbers(known.clusters, len(known.targets))
+    statistic = _balanced if kind == "balanced_accuracy" else _f1
+    return draws_of_counts(columns, codes, statistic, seed, n_clusters=n_clusters)
 
 
 def scored(items: Answers) -> list[int]:
@@ -179,8 +187,8 @@ def _clusters(items: Answers, kept: Sequence[int]) -> Clusters | None:
     return None if items.clusters is None else [items.clusters[i] for i in kept]
 
 
-def _columns(items: Answers) -> tuple[FloatArray, IntArray]:
-    """What the scored items count as, and their clusters.
+def _columns(items: Answers) -> tuple[FloatArray, Answers]:
+    """What the scored items count as, and the scored items.
 
     The columns, shape ``(n, 5)``: positive, true positive, negative, true negative, false positive.
     """
@@ -189,7 +197,7 @@ def _columns(items: Answers) -> tuple[FloatArray, IntArray]:
     said = np.array([answer == items.positive for answer in known.answers], dtype=bool)
     denied = np.array([answer == items.negative for answer in known.answers], dtype=bool)
     columns = np.stack([positive, positive & said, ~positive, ~positive & denied, ~positive & said], axis=1)
-    return columns.astype(np.float64), cluster_codes(known.clusters, len(known.targets))
+    return columns.astype(np.float64), known
 
 
 def _balanced(counts: FloatArray) -> FloatArray:

@@ -22,6 +22,20 @@ FLAT = 1e-12
 """A standard error below this share of the scale is rounding, not spread."""
 
 
+class Differences(NamedTuple):
+    """Values of items of one training seed: first side minus second on the items that both have, or one side's own.
+
+    Attributes:
+        values: The differences, shape ``(n_pairs,)``.
+        clusters: Cluster of each pair, length ``n_pairs``, the same in all seeds; ``None`` for independent pairs.
+        n_unpaired: Items that only one side has.
+    """
+
+    values: FloatArray
+    clusters: Clusters | None = None
+    n_unpaired: int = 0
+
+
 class Spread(NamedTuple):
     """The standard error of a mean, and how many independent clusters it rests on."""
 
@@ -96,8 +110,8 @@ def normal_quantile() -> float:
     return float(norm.ppf(0.5 + CONFIDENCE / 2))
 
 
-def t_quantile(n_groups: int) -> float:
-    """Two-sided 95 % quantile of Student's t on ``n_groups - 1`` degrees of freedom."""
+def t_quantile(n_groups: float) -> float:
+    """Two-sided 95 % quantile of Student's t on ``n_groups - 1`` degrees of freedom, which need not be whole."""
     from scipy.stats import t
 
     return float(t.ppf(0.5 + CONFIDENCE / 2, n_groups - 1))

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from harness.stats.core import FLAT, FloatArray, IntArray
+from harness.stats.levels import t_law
 from harness.stats.paired import holm
 from harness.stats.two_way import Table, TwoWay, two_way
 
@@ -83,7 +84,7 @@ def standings(points: Mapping[str, Point], p_value: Callable[[str, str], float])
 
 
 def p_greater(first: FloatArray, second: FloatArray, codes: IntArray) -> float:
-    """One-sided p value that the first model is higher on the same items, over seeds and prompts (t, see `two_way`).
+    """One-sided p value that the first model is higher on the same items, over seeds and prompts (see `levels`).
 
     Where all differences are equal they show no spread, and the exact sign-flip test's smallest p value counts.
 
@@ -97,9 +98,7 @@ def p_greater(first: FloatArray, second: FloatArray, codes: IntArray) -> float:
         return 1.0
     if found.error <= FLAT:
         return 0.5**found.n_clusters if found.value > 0 else 1.0
-    from scipy.stats import t
-
-    return float(t.sf(found.value / found.error, found.df))
+    return t_law(found, 1.0, codes.size).p_beyond(0.0, 1.0) if found.n_clusters > 1 else 0.5
 
 
 def _paired(differences: FloatArray, codes: IntArray) -> TwoWay | None:

@@ -27,6 +27,8 @@ from harness.stats.core import (
     t_quantile,
     wilson,
 )
+from harness.stats.levels import share_interval, t_law
+from harness.stats.two_way import TwoWay
 
 UNIT = (0.0, 1.0)
 
@@ -91,15 +93,14 @@ def mean(
     return _estimate(array, n_total, bounds, _mean_interval(float(array.mean()), spread, bounds), higher_is_better)
 
 
-def over_seeds(per_seed: Sequence[Estimate], bounds: tuple[float, float]) -> Estimate:
-    """Mean of the seed means, with a t interval over the seeds, clipped to the metric's bounds.
-
-    The seeds are the only randomness of this interval: it speaks about training again, on these items. Where all seeds
-    agree exactly they show no spread, and the interval is the mean of the seeds' own.
+def over_seeds(per_seed: Sequence[Estimate], bounds: tuple[float, float], joint: TwoWay | None = None) -> Estimate:
+    """Mean of the seed means, with an interval over seeds and prompts, which both count as drawn.
 
     Args:
         per_seed: One estimate a training seed; a seed without a value counts in coverage and bounds only.
         bounds: Smallest and largest value that the metric can have.
+        joint: The mean with its error over seeds and prompts. Without it each seed's own error counts as if all of it
+            came from the prompts that the seeds share: then the interval is too wide rather than too narrow.
 
     Raises:
         ValueError: No seed at all.
@@ -110,11 +111,12 @@ def over_seeds(per_seed: Sequence[Estimate], bounds: tuple[float, float]) -> Est
         return per_seed[0]
     measured = [estimate for estimate in per_seed if estimate.value is not None]
     seed_means = np.array([estimate.value for estimate in measured], dtype=np.float64)
-    interval = _seed_interval(measured, seed_means, bounds)
+    interval = _over_seeds(measured, seed_means, bounds, joint)
+    value = _within(float(seed_means.mean()), bounds) if measured else None
     return Estimate(
-        value=_within(float(seed_means.mean()), bounds) if measured else None,
-        low=interval.low,
-        high=interval.high,
+        value=value,
+        low=None if interval.low is None or value is None else min(interval.low, value),
+        high=None if interval.high is None or value is None else max(interval.high, value),
         confidence=CONFIDENCE,
         method=interval.method,
         n_scored=sum(estimate.n_scored for estimate in per_seed),
@@ -169,18 +171,44 @@ def _mean_interval(value: float, spread: Spread, bounds: tuple[float, float]) ->
     return Interval(max(low, value - half), min(high, value + half), method)
 
 
-def _seed_interval(measured: Sequence[Estimate], seed_means: FloatArray, bounds: tuple[float, float]) -> Interval:
+def _over_seeds(
+    measured: Sequence[Estimate], seed_means: FloatArray, bounds: tuple[float, float], joint: TwoWay | None
+) -> Interval:
     if not measured:
         return Interval(None, None, "none")
     if len(measured) == 1:
         return Interval(measured[0].low, measured[0].high, f"{measured[0].method}, one seed measured")
-    if np.ptp(seed_means) <= FLAT * (bounds[1] - bounds[0]):
-        low, high = _average([item.low for item in measured]), _average([item.high for item in measured])
-        return Interval(low, high, f"items ({measured[0].method}), {len(measured)} equal seeds")
+    if joint is None:
+        return _by_seeds(measured, seed_means, bounds)
+    if joint.n_clusters < 2:
+        return Interval(None, None, "one cluster")
+    found = _by_levels(joint, bounds, sum(estimate.n_scored for estimate in measured))
+    own = _average([item.low for item in measured]), _average([item.high for item in measured])
+    if np.ptp(seed_means) > FLAT * (bounds[1] - bounds[0]) or None in own:
+        return found
+    lows, highs = ([end for end in ends if end is not None] for ends in zip(found[:2], own, strict=True))
+    return Interval(min(lows), max(highs), found.method)
+
+
+def _by_levels(joint: TwoWay, bounds: tuple[float, float], n_items: int) -> Interval:
+    """Rates keep to Wilson's; scores to Student's t, but for those that do not differ at all."""
+    span = bounds[1] - bounds[0]
+    if bounds == UNIT or joint.error <= FLAT * span:
+        return Interval(*share_interval(joint, bounds, n_items), f"wilson {joint.levels}")
+    above = joint._replace(value=joint.value - bounds[0])
+    low, high = (bounds[0] + end for end in t_law(above, span, n_items).bounds((1 - CONFIDENCE) / 2))
+    return Interval(max(bounds[0], low), min(bounds[1], high), f"t {joint.levels}")
+
+
+def _by_seeds(measured: Sequence[Estimate], seed_means: FloatArray, bounds: tuple[float, float]) -> Interval:
+    """The seeds' t interval and the mean of their own, their halves added in squares."""
+    low, high = _average([item.low for item in measured]), _average([item.high for item in measured])
+    if low is None or high is None:
+        return Interval(None, None, "none: a seed has no interval")
     value = float(seed_means.mean())
     half = t_quantile(len(measured)) * float(seed_means.std(ddof=1)) / len(measured) ** 0.5
-    low, high = max(bounds[0], value - half), min(bounds[1], value + half)
-    return Interval(low, high, f"t over {len(measured)} seeds")
+    down, up = (float(np.hypot(half, value - end)) for end in (low, high))
+    return Interval(max(bounds[0], value - down), min(bounds[1], value + up), f"over {len(measured)} seeds, wide")
 
 
 def _estimate(

@@ -2,19 +2,19 @@
 
 Two intervals are never compared; items are paired, by sample key, and the differences are tested. Intervals are
 two-sided 95 % whatever the alternative of the p value, because the decision is read off the interval. With two seeds or
-more the seeds are the unit (a t test on the seed-level differences); with one, the items or their clusters are.
+more both seeds and prompts count as drawn; with one, the items or their clusters do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.scores import Comparison
 from harness.stats.core import (
+    CONFIDENCE,
     FLAT,
     Clusters,
     FloatArray,
@@ -26,22 +26,10 @@ from harness.stats.core import (
     robust_spread,
     t_quantile,
 )
+from harness.stats.core import Differences as Differences
 from harness.stats.item_tests import Alternative as Alternative
 from harness.stats.item_tests import effective_pairs, mcnemar_mid_p, sign_flip, tango_interval
-
-
-class Differences(NamedTuple):
-    """First minus second on the items that both sides have.
-
-    Attributes:
-        values: The differences, shape ``(n_pairs,)``.
-        clusters: Cluster of each pair, length ``n_pairs``, the same in all seeds; ``None`` for independent pairs.
-        n_unpaired: Items that only one side has.
-    """
-
-    values: FloatArray
-    clusters: Clusters | None = None
-    n_unpaired: int = 0
+from harness.stats.levels import Law, paired_law
 
 
 def pair_aligned(first: ArrayLike, second: ArrayLike, clusters: Clusters | None = None) -> Differences:
@@ -78,6 +66,11 @@ def pair_by_key(
     values = np.array([first[key] - second[key] for key in shared], dtype=np.float64)
     kept = [_own(None if clusters is None else clusters[key], key) for key in shared]
     return Differences(values, kept, len(first.keys() ^ second.keys()))
+
+
+def by_key(values: Mapping[str, float], clusters: Mapping[str, Hashable | None] | None = None) -> Differences:
+    """The values of one side alone, as `pair_by_key` has the differences of two."""
+    return pair_by_key(values, dict.fromkeys(values, 0.0), clusters)
 
 
 def _own(cluster: Hashable | None, item: Hashable) -> Hashable:
@@ -149,73 +142,49 @@ def paired_over_seeds(
     span: float = 1.0,
     seed: int = 0,
 ) -> Comparison:
-    """First minus second over training seeds: a t test on the seeds' mean differences.
+    """First minus second over training seeds and prompts, both drawn (see `harness.stats.levels`).
 
-    With one seed that has pairs it falls back on the items. Where all seeds show exactly the same mean difference they
-    show no spread, and the pooled items decide (those of one cluster, or position, in all seeds kept together).
+    With one seed that has pairs the items decide, and so they do where all seeds say the same of every item: more of
+    the same seed is no more knowledge.
 
     Args:
         per_seed: The differences of each seed.
         binary: The item values are 0 and 1.
-        alternative: ``greater`` tests whether the first side is higher.
+        alternative: ``greater`` tests whether the first side is higher; the interval is two-sided all the same.
         span: Largest possible difference.
         seed: Seed of the sign-flip permutation.
     """
     filled = [pairs for pairs in per_seed if pairs.values.size]
-    n_unpaired = sum(pairs.n_unpaired for pairs in per_seed)
-    seed_means = [float(pairs.values.mean()) for pairs in filled]
-    if len(filled) >= 2 and np.ptp(seed_means) > FLAT * span:
-        n_pairs = sum(pairs.values.size for pairs in filled)
-        return compare_seeds(seed_means, n_pairs, n_unpaired, alternative=alternative, span=span)
-    pooled = _pooled(filled, n_unpaired)
-    found = compare_items(pooled, binary=binary, alternative=alternative, span=span, seed=seed)
-    return found.model_copy(update={"n_seeds": len(filled)})
-
-
-def compare_seeds(
-    seed_differences: Sequence[float],
-    n_pairs: int,
-    n_unpaired: int = 0,
-    *,
-    alternative: Alternative = "two-sided",
-    span: float = 1.0,
-) -> Comparison:
-    """A t test on one difference a training seed, for measures that are no mean over items (AUC, F1) as well.
-
-    Args:
-        seed_differences: First minus second of each seed, the two sides sharing the seed.
-        n_pairs: Items behind all of them, pooled.
-        n_unpaired: Items that only one side has.
-        alternative: ``greater`` tests whether the first side is higher.
-        span: Largest possible difference; the interval is clipped to it.
-    """
-    values = as_floats(list(seed_differences))
-    n_seeds = values.size
-    if n_seeds < 2 or np.ptp(values) <= FLAT * span:
-        difference = float(values.mean()) if n_seeds else None
-        return Comparison(
-            difference=difference,
-            test="none: seeds show no spread" if n_seeds > 1 else "none: fewer than two seeds",
-            alternative=alternative,
-            n_pairs=n_pairs,
-            n_unpaired=n_unpaired,
-            n_seeds=n_seeds,
-        )
-    from scipy.stats import ttest_1samp
-
-    value = float(values.mean())
-    half = t_quantile(n_seeds) * float(values.std(ddof=1)) / n_seeds**0.5
-    return Comparison(
-        difference=value,
-        low=max(-span, value - half),
-        high=min(span, value + half),
-        p_value=float(ttest_1samp(values, 0.0, alternative=alternative).pvalue),
-        test=f"paired t over {n_seeds} seeds",
+    plain = Comparison(
+        difference=float(np.mean([pairs.values.mean() for pairs in filled])) if filled else None,
         alternative=alternative,
-        n_pairs=n_pairs,
-        n_unpaired=n_unpaired,
-        n_seeds=n_seeds,
+        n_pairs=sum(pairs.values.size for pairs in filled),
+        n_unpaired=sum(pairs.n_unpaired for pairs in per_seed),
+        n_seeds=len(filled),
     )
+    if not filled:
+        return plain
+    if all(_same(filled[0], other) for other in filled[1:]):
+        found = compare_items(filled[0], binary=binary, alternative=alternative, span=span, seed=seed)
+        counts = {name: getattr(plain, name) for name in ("n_pairs", "n_unpaired", "n_seeds")}
+        test = found.test if len(filled) == 1 else f"{found.test}, {len(filled)} equal seeds"
+        return found.model_copy(update={**counts, "test": test})
+    return by_law(plain, paired_law(filled, binary=binary, span=span))
+
+
+def by_law(plain: Comparison, law: Law | None) -> Comparison:
+    """A difference with its interval, p value and test; as it is, with the reason, where there is one cluster."""
+    if law is None:
+        return plain.model_copy(update={"test": "none: one cluster"})
+    low, high = law.bounds((1 - CONFIDENCE) / 2)
+    update = {"low": min(low, law.value), "high": max(high, law.value), "p_value": law.p_value(plain.alternative)}
+    return plain.model_copy(update={**update, "test": law.name})
+
+
+def _same(one: Differences, other: Differences) -> bool:
+    """Whether two seeds say the same of the same items."""
+    same_items = list(one.clusters or ()) == list(other.clusters or ())
+    return same_items and np.array_equal(one.values, other.values)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -279,16 +248,3 @@ def _plus_two_interval(values: FloatArray, span: float) -> Interval:
     half = t_quantile(values.size) * (variance / n_added) ** 0.5
     value = float(values.mean())
     return Interval(max(-span, min(value, centre - half)), min(span, max(value, centre + half)), "plus two")
-
-
-def _pooled(filled: Sequence[Differences], n_unpaired: int) -> Differences:
-    """All seeds' pairs in one; with several seeds, what shares a cluster (or a position) shares it across seeds too."""
-    if not filled:
-        return Differences(np.empty(0), None, n_unpaired)
-    if len(filled) == 1:
-        return filled[0]._replace(n_unpaired=n_unpaired)
-    clusters: list[Hashable | None] = []
-    for pairs in filled:
-        names = pairs.clusters or [None] * pairs.values.size
-        clusters.extend(("position", i) if name is None else name for i, name in enumerate(names))
-    return Differences(np.concatenate([pairs.values for pairs in filled]), clusters, n_unpaired)

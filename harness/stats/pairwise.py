@@ -1,7 +1,7 @@
 """Pairwise preferences against a baseline: win rate with ties, and length-controlled win rate.
 
 Reads preferences for the first side: 1 a win, 0 a loss, a half a tie (or a judge's probability in between), NaN where
-none could be had. Intervals are over comparisons or their clusters. For several methods there is `bradley_terry`.
+none could be had. Intervals are over comparisons or their clusters.
 Source: Dubois et al. 2024 ("Length-Controlled AlpacaEval").
 """
 
@@ -50,11 +50,14 @@ class LengthControlled(NamedTuple):
         win_rate: The length-controlled win rate.
         raw: The win rate as it is.
         length_effect: Coefficient of the length term, in log-odds.
+        effects: What each scored comparison adds, shape ``(n_scored,)``: their mean is the win rate, their spread that
+            of its error.
     """
 
     win_rate: Estimate
     raw: Estimate
     length_effect: float
+    effects: FloatArray
 
 
 def win_rate(preferences: ArrayLike, clusters: Clusters | None = None) -> Estimate:
@@ -120,7 +123,7 @@ def length_controlled_win_rate(
     scored = ~np.isnan(array)
     values = array[scored]
     if raw.value is None or np.ptp(values) == 0 or np.ptp(difference) == 0:
-        return LengthControlled(raw, raw, 0.0)
+        return LengthControlled(raw, raw, 0.0, values)
     terms = np.tanh(difference / difference.std(ddof=1))[scored]
     design = np.column_stack([np.ones_like(values), terms, hard[scored]])
     fitted, pulls = _logistic(design, values, anchors)
@@ -132,7 +135,7 @@ def length_controlled_win_rate(
     value = float(predicted.mean())
     low, high = _wilson_of(value, robust_spread(effects, cluster_codes(kept, values.size)))
     update = {"value": value, "low": low, "high": high, "method": "length-controlled", "worst": None, "best": None}
-    return LengthControlled(raw.model_copy(update=update), raw, float(fitted[1]))
+    return LengthControlled(raw.model_copy(update=update), raw, float(fitted[1]), effects)
 
 
 def _logistic(design: FloatArray, values: FloatArray, anchors: Anchors | None) -> tuple[FloatArray, FloatArray]:

@@ -1,26 +1,15 @@
 """What a run can detect before it is run, and how many items it needs: paired and unpaired, rates and scores.
 
-Two-sided tests. Items that share clusters are worth fewer: ``design_effect`` says how many times (`cluster_effect`).
-Paired rates are compared by McNemar's test, unpaired ones by Cohen's h, scores by t tests.
+Two-sided tests. Items that share clusters are worth fewer: ``design_effect`` says how many times (Kish 1965). Paired
+rates are compared by McNemar's test, unpaired ones by Cohen's h, scores by t tests.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
 
 POWER, ALPHA = 0.8, 0.05
-
-
-def cluster_effect(sizes: Sequence[int], correlation: float) -> float:
-    """Design effect of clusters (Kish 1965): how many times more items they need than independent items would.
-
-    Args:
-        sizes: Items in each cluster.
-        correlation: Of two items of one cluster (intraclass), 0 to 1.
-    """
-    return 1 + (sum(size**2 for size in sizes) / sum(sizes) - 1) * correlation
 
 
 def detectable_rate_difference(

@@ -7,6 +7,7 @@ follow from the weights by matrix products, so no resample is ever built.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from harness.stats.core import CONFIDENCE, FLAT, FloatArray, IntArray, Interval
 N_RESAMPLES = 2000
 BATCH_WEIGHTS = 4_000_000
 """Weights held at once (8 bytes each)."""
+KEPT_WEIGHTS = 1_000_000
+"""Weights of a set that is kept for the next measure (4 bytes each)."""
 
 OfCounts = Callable[[FloatArray], FloatArray]
 
@@ -31,8 +34,23 @@ def cluster_weights(
         seed: Seed of the draws; the batch size does not change them.
         n_resamples: Resamples.
     """
-    rng = np.random.default_rng(seed)
     batch = max(1, min(n_resamples, BATCH_WEIGHTS // max(width, 1)))
+    if batch == n_resamples and n_clusters * n_resamples <= KEPT_WEIGHTS:
+        yield _kept(n_clusters, seed, n_resamples)
+    else:
+        yield from _drawn(n_clusters, seed, n_resamples, batch)
+
+
+@lru_cache(maxsize=8)
+def _kept(n_clusters: int, seed: int, n_resamples: int) -> NDArray[np.float32]:
+    """Seeds, sides and measures of one task are resampled alike."""
+    (weights,) = _drawn(n_clusters, seed, n_resamples, n_resamples)
+    weights.setflags(write=False)
+    return weights
+
+
+def _drawn(n_clusters: int, seed: int, n_resamples: int, batch: int) -> Iterator[NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
     for start in range(0, n_resamples, batch):
         drawn = rng.integers(0, n_clusters, size=(min(batch, n_resamples - start), n_clusters), dtype=np.int32)
         weights = np.empty(drawn.shape, dtype=np.float32)
@@ -42,7 +60,12 @@ def cluster_weights(
 
 
 def draws_of_counts(
-    columns: FloatArray, codes: IntArray, statistic: OfCounts, seed: int, n_resamples: int = N_RESAMPLES
+    columns: FloatArray,
+    codes: IntArray,
+    statistic: OfCounts,
+    seed: int,
+    n_resamples: int = N_RESAMPLES,
+    n_clusters: int | None = None,
 ) -> FloatArray:
     """The statistic of each resample's column sums.
 
@@ -52,14 +75,17 @@ def draws_of_counts(
         statistic: Counts of shape ``(batch, k)`` → values of shape ``(batch,)``, NaN where undefined.
         seed: Seed of the draws.
         n_resamples: Resamples.
+        n_clusters: Clusters to draw from, where some may have no item here.
     """
-    totals = np.stack([np.bincount(codes, weights=column) for column in columns.T], axis=1)
-    n_clusters = totals.shape[0]
+    n_clusters = n_clusters or int(codes.max()) + 1
+    totals = np.stack([np.bincount(codes, weights=column, minlength=n_clusters) for column in columns.T], axis=1)
     batches = cluster_weights(n_clusters, n_clusters, seed, n_resamples)
     return np.concatenate([statistic(np.asarray(weights @ totals, dtype=np.float64)) for weights in batches])
 
 
-def draws_of_auc(margins: FloatArray, positive: FloatArray, codes: IntArray, seed: int) -> FloatArray:
+def draws_of_auc(
+    margins: FloatArray, positive: FloatArray, codes: IntArray, seed: int, n_clusters: int | None = None
+) -> FloatArray:
     """ROC AUC of each resample, ties counting half; NaN where a resample lost a class.
 
     Args:
@@ -67,12 +93,14 @@ def draws_of_auc(margins: FloatArray, positive: FloatArray, codes: IntArray, see
         positive: 1 for items of the positive class, else 0, shape ``(n,)``.
         codes: Cluster number of each item, shape ``(n,)``.
         seed: Seed of the draws.
+        n_clusters: Clusters to draw from, where some may have no item here.
     """
     order = np.argsort(margins, kind="stable")
     starts = np.unique(margins[order], return_index=True)[1]
     signs, codes = positive[order], codes[order]
     draws = []
-    for weights in cluster_weights(int(codes.max()) + 1, codes.size, seed):
+    n_clusters = n_clusters or int(codes.max()) + 1
+    for weights in cluster_weights(n_clusters, max(n_clusters, codes.size), seed):
         per_item = weights[:, codes]
         wins = np.add.reduceat(per_item * signs, starts, axis=1)
         losses = np.add.reduceat(per_item * (1 - signs), starts, axis=1)

@@ -1,9 +1,11 @@
-"""The standard error of a mean over training seeds and prompts, two crossed levels.
+"""The standard error of a mean over training seeds and prompts, two crossed levels that are both drawn.
 
-Reads one table a side: sums and counts of each cluster of prompts (rows) in each seed (columns). A side's value is the
-mean of its seed means; the result is the first side less the second, or one side alone (of paired differences). Seeds
-and clusters each add their variance, and what is theirs jointly is counted once (Cameron, Gelbach and Miller 2011; for
-balanced tables the mean squares of a two-way layout). Few seeds are few: Satterthwaite's degrees of freedom.
+Reads one table a side: sums and counts of each cluster of prompts (rows) in each seed (columns); or, of a measure that
+is no mean over items, its value in each seed and in each resample of the clusters. A side's value is the mean of its
+seeds'; the result is the first side less the second, or one side alone (of paired differences). Seeds and clusters each
+add their variance, and what is theirs jointly is counted once (Cameron, Gelbach and Miller 2011; for balanced tables
+the mean squares of a two-way layout). Few seeds are few: Satterthwaite's degrees of freedom, and beside them the error
+that the seeds alone show, because an error that is small by chance has too many (`harness.stats.levels` asks both).
 """
 
 from __future__ import annotations
@@ -13,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.stats.core import FLAT, FloatArray
-from harness.stats.paired import Differences
+from harness.stats.core import FLAT, Differences, FloatArray
 
 
 class Table(NamedTuple):
@@ -24,15 +25,25 @@ class Table(NamedTuple):
     counts: FloatArray
 
 
+class Drawn(NamedTuple):
+    """A measure in each seed, shape ``(n_seeds,)``, and in each resample of the clusters, ``(n_draws, n_seeds)``."""
+
+    values: FloatArray
+    draws: FloatArray
+
+
 class TwoWay(NamedTuple):
     """A value with its standard error.
 
     Attributes:
         value: The mean of the seed means, or the difference of two such.
         error: Its standard error; infinite where there is one cluster.
-        df: Degrees of freedom of the error, at least 1.
+        df: Degrees of freedom of the error, at least 1 and fewer than there are clusters.
         n_clusters: Clusters of prompts behind it.
         n_seeds: Training seeds of the side that has fewer.
+        seed_error: The standard error that the seeds alone show, as if prompts were fixed; zero with one seed.
+        seed_df: Its degrees of freedom, at least 1.
+        resampled: The value is no mean over items, and the error comes from resamples.
     """
 
     value: float
@@ -40,38 +51,50 @@ class TwoWay(NamedTuple):
     df: float
     n_clusters: int
     n_seeds: int
+    seed_error: float = 0.0
+    seed_df: float = 1.0
+    resampled: bool = False
+
+    @property
+    def levels(self) -> str:
+        """What was drawn, in words."""
+        return f"over {self.n_seeds} seeds and {self.n_clusters} prompts" if self.n_seeds > 1 else "by cluster"
 
 
 class _Side(NamedTuple):
-    """One side: its value, the clusters' influence on it ``(n_clusters,)``, and variances of one seed's mean."""
+    """One side: its value, and the variance of one seed's value, all of it and what is joint with the prompts."""
 
     value: float
-    influence: FloatArray
     seed_variance: float
     joint_variance: float
     n_seeds: int
 
 
+class _Part(NamedTuple):
+    """The variance of a side's seeds, what of it is joint with the prompts, and seeds less one."""
+
+    seeds: float
+    joint: float
+    df: int
+
+
 def table_of(per_seed: Sequence[Differences]) -> Table:
-    """Paired differences as a table; items that share a cluster share it in all seeds, others by their position.
+    """Items as a table; those that share a cluster share it in all seeds, others by their position.
 
     Args:
-        per_seed: The differences of each seed, at least one of them filled; empty seeds drop out.
+        per_seed: The values of each seed, at least one of them filled; empty seeds drop out.
     """
     rows: dict[Hashable, int] = {}
-    cells = []
-    for column, pairs in enumerate([pairs for pairs in per_seed if pairs.values.size]):
-        names = pairs.clusters or [None] * pairs.values.size
-        for i, (name, value) in enumerate(zip(names, pairs.values, strict=True)):
-            key: Hashable = (True, i) if name is None else (False, name)
-            cells.append((rows.setdefault(key, len(rows)), column, value))
-    found = np.array(cells, dtype=np.float64)
-    shape = (len(rows), int(found[:, 1].max()) + 1)
-    place = (found[:, 0].astype(np.int64), found[:, 1].astype(np.int64))
-    sums, counts = np.zeros(shape), np.zeros(shape)
-    np.add.at(sums, place, found[:, 2])
-    np.add.at(counts, place, 1.0)
-    return Table(sums, counts)
+    filled = [items for items in per_seed if items.values.size]
+    places = []
+    for items in filled:
+        names = items.clusters or [None] * items.values.size
+        keys = ((True, i) if name is None else (False, name) for i, name in enumerate(names))
+        places.append(np.array([rows.setdefault(key, len(rows)) for key in keys], dtype=np.int64))
+    pairs = list(zip(places, filled, strict=True))
+    sums = [np.bincount(rows_of, items.values, len(rows)) for rows_of, items in pairs]
+    counts = [np.bincount(rows_of, minlength=len(rows)).astype(np.float64) for rows_of, _ in pairs]
+    return Table(np.stack(sums, axis=1), np.stack(counts, axis=1))
 
 
 def two_way(*tables: Table) -> TwoWay:
@@ -83,24 +106,57 @@ def two_way(*tables: Table) -> TwoWay:
     Args:
         tables: One or two; two have the same clusters in the same order.
     """
-    sides = [_side(table) for table in tables]
-    signs = (1.0, -1.0)
-    value = sum(sign * side.value for sign, side in zip(signs, sides, strict=False))
-    influence = np.sum([sign * side.influence for sign, side in zip(signs, sides, strict=False)], axis=0)
+    found = [_of_table(table) for table in tables]
     n_clusters = int(np.any([table.counts.any(axis=1) for table in tables], axis=0).sum())
+    influence = _signed([influence for _, influence in found])
+    prompts = n_clusters / max(n_clusters - 1, 1) * float((influence**2).sum())
+    return _combined([side for side, _ in found], prompts, n_clusters)
+
+
+def two_way_drawn(sides: Sequence[Drawn], n_clusters: int) -> TwoWay:
+    """The same of a measure that is no mean over items, by resamples of the clusters.
+
+    Args:
+        sides: One or two, whose resamples drew the same clusters.
+        n_clusters: Clusters that were resampled.
+    """
+    factor = n_clusters / max(n_clusters - 1, 1)
+    prompts = factor * float(_signed([side.draws.mean(axis=1) for side in sides]).var())
+    return _combined([_of_draws(side, factor) for side in sides], prompts, n_clusters)._replace(resampled=True)
+
+
+def _signed(of_sides: Sequence[FloatArray]) -> FloatArray:
+    return of_sides[0] if len(of_sides) == 1 else of_sides[0] - of_sides[1]
+
+
+def _combined(sides: Sequence[_Side], prompts: float, n_clusters: int) -> TwoWay:
+    """The error from the variance that the prompts give the mean over seeds, and from the variance of the seeds."""
+    value = sides[0].value - sum(side.value for side in sides[1:])
     n_seeds = min(side.n_seeds for side in sides)
     if n_clusters < 2:
         return TwoWay(value, float("inf"), 1.0, n_clusters, n_seeds)
-    prompts = n_clusters / (n_clusters - 1) * float((influence**2).sum())
-    variances = _seed_parts(sides)
-    alone = max(prompts - sum(joint for _, joint, _ in variances), 0.0)
-    parts = [(max(seeds, joint), df) for seeds, joint, df in variances] + [(alone, n_clusters - 1)]
-    total, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
-    df = total**2 / spread if spread > FLAT**4 else float(n_clusters - 1)
-    return TwoWay(value, total**0.5, max(1.0, df), n_clusters, n_seeds)
+    parts = _seed_parts(sides)
+    alone = max(prompts - sum(part.joint for part in parts), 0.0)
+    terms = [(alone, n_clusters - 1)]
+    terms += [(max(one.seeds, one.joint), one.df * (1 if one.seeds > one.joint else n_clusters - 1)) for one in parts]
+    seeds = [(part.seeds, part.df) for part in parts]
+    error, df = satterthwaite(terms, float(n_clusters - 1))
+    return TwoWay(value, error, min(df, n_clusters - 1.0), n_clusters, n_seeds, *satterthwaite(seeds, 1.0))
 
 
-def _side(table: Table) -> _Side:
+def satterthwaite(terms: Sequence[tuple[float, float]], flat: float) -> tuple[float, float]:
+    """Standard error and degrees of freedom of a sum of variances.
+
+    Args:
+        terms: Each variance with its degrees of freedom.
+        flat: Degrees of freedom where there is no variance.
+    """
+    total, spread = sum(part for part, _ in terms), sum(part**2 / df for part, df in terms)
+    return total**0.5, max(1.0, total**2 / spread) if spread > FLAT**4 else flat
+
+
+def _of_table(table: Table) -> tuple[_Side, FloatArray]:
+    """A side, and the influence of each cluster on its value, shape ``(n_clusters,)``."""
     filled = table.counts.sum(axis=0) > 0
     sums, counts = table.sums[:, filled], table.counts[:, filled]
     n_clusters, n_seeds = int(counts.any(axis=1).sum()), sums.shape[1]
@@ -108,16 +164,27 @@ def _side(table: Table) -> _Side:
     cells = (sums - counts * means) / counts.sum(axis=0)
     influence = cells.mean(axis=1)
     if n_seeds < 2:
-        return _Side(float(means.mean()), influence, 0.0, 0.0, n_seeds)
+        return _Side(float(means.mean()), 0.0, 0.0, n_seeds), influence
     factor = n_seeds / (n_seeds - 1) * n_clusters / max(n_clusters - 1, 1)
     joint = factor * float(((cells - influence[:, None]) ** 2).sum()) / n_seeds
-    return _Side(float(means.mean()), influence, float(means.var(ddof=1)), joint, n_seeds)
+    return _Side(float(means.mean()), float(means.var(ddof=1)), joint, n_seeds), influence
 
 
-def _seed_parts(sides: Sequence[_Side]) -> list[tuple[float, float, int]]:
-    """Variance of the seeds, what of it is joint with the prompts, and degrees of freedom."""
+def _of_draws(side: Drawn, factor: float) -> _Side:
+    n_seeds = side.values.size
+    if n_seeds < 2:
+        return _Side(float(side.values.mean()), 0.0, 0.0, n_seeds)
+    apart = side.draws - side.draws.mean(axis=1, keepdims=True)
+    joint = factor * float(apart.var(axis=0).sum()) / (n_seeds - 1)
+    return _Side(float(side.values.mean()), float(side.values.var(ddof=1)), joint, n_seeds)
+
+
+def _seed_parts(sides: Sequence[_Side]) -> list[_Part]:
+    """One a side with several seeds; it lends its spread to a side with one."""
     several = [side for side in sides if side.n_seeds > 1]
-    if len(several) == len(sides):
-        return [(one.seed_variance / one.n_seeds, one.joint_variance / one.n_seeds, one.n_seeds - 1) for one in sides]
-    share = sum(1 / side.n_seeds for side in sides)
-    return [(one.seed_variance * share, one.joint_variance * share, one.n_seeds - 1) for one in several]
+    lent = len(sides) - len(several)
+    shares = [1 / side.n_seeds + lent for side in several]
+    return [
+        _Part(side.seed_variance * share, side.joint_variance * share, side.n_seeds - 1)
+        for side, share in zip(several, shares, strict=True)
+    ]

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from harness.records import Finite, TrainingRecord
 from harness.trainers.external_settings import CommandSettings, OpenAISettings, problem
+from harness.trainers.lagrangian import LagrangianSettings
+from harness.trainers.launch_settings import EarlyStoppingSettings, LaunchSettings, scaling_problem
 
 Objective = Literal["sft", "dpo", "kto", "rlhf"]
 """What training minimises: the likelihood of completions, a preference loss, or minus a learnt reward."""
@@ -23,14 +25,29 @@ GOOD = frozenset({"response", "chosen"})
 """Kinds of records that a model may learn to write as they are."""
 
 
+def _absent(value: object) -> bool:
+    """Whether a setting is left out of what is hashed: a recipe without it stays the recipe that it was."""
+    return not value
+
+
 class LoraSettings(BaseModel):
-    """Low-rank adapters; the defaults are the sibling paper's (all linear layers, rank 16)."""
+    """Low-rank adapters; the defaults are the sibling paper's (all linear layers, rank 16).
+
+    Attributes:
+        rank: Of the adapters.
+        alpha: Their scale times the rank.
+        dropout: Before them, while they train.
+        target: The layers that get one.
+        quantize: ``nf4`` holds the base in four bits while the adapters learn (QLoRA; needs bitsandbytes and a GPU).
+            The adapters are merged into the base as it was.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     rank: int = Field(default=16, gt=0)
     alpha: int = Field(default=32, gt=0)
     dropout: Finite = Field(default=0.0, ge=0, lt=1)
     target: str = "all-linear"
+    quantize: Literal["nf4"] | None = Field(default=None, exclude_if=_absent)
 
 
 class RlhfSettings(BaseModel):
@@ -46,6 +63,8 @@ class RlhfSettings(BaseModel):
         reward_epochs: Passes of the reward model over the pairs.
         reward_batch_size: Pairs a step.
         reward_learning_rate: Peak learning rate of the reward model.
+        lagrangian: Keeps harm, as a cost model sees it, within a limit (Safe RLHF); plain RLHF without it. The cost
+            model trains as the reward model does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,9 +77,14 @@ class RlhfSettings(BaseModel):
     reward_epochs: Finite = Field(default=1.0, gt=0)
     reward_batch_size: int = Field(default=16, gt=0)
     reward_learning_rate: Finite = Field(default=1e-5, gt=0)
+    lagrangian: LagrangianSettings | None = Field(default=None, exclude_if=lambda block: block is None)
 
     def reward_steps(self, n_pairs: int) -> int:
-        """Optimiser steps of the reward model."""
+        """Optimiser steps of the reward model and of the cost model, where there is one."""
+        return self.scorer_steps(n_pairs) * (1 if self.lagrangian is None else 2)
+
+    def scorer_steps(self, n_pairs: int) -> int:
+        """Optimiser steps of either: passes over all pairs, whichever of them teach it."""
         return math.ceil(self.reward_epochs * math.ceil(n_pairs / self.reward_batch_size))
 
 
@@ -71,7 +95,9 @@ class TrainerSettings(BaseModel):
         name: The trainer.
         epochs: Passes over the records; or
         steps: Optimiser steps. Exactly one of the two.
-        batch_size: Records a step.
+        batch_size: Records a step, over all processes.
+        micro_batch_size: Records that a device reads at once; gradients of several make up a step. All its records of
+            a step where absent (with ``packing`` one block).
         learning_rate: Peak learning rate, reached after ``warmup_steps``.
         schedule: How it falls afterwards.
         weight_decay: AdamW's.
@@ -79,6 +105,12 @@ class TrainerSettings(BaseModel):
         lora: Adapters instead of all weights; merged into the checkpoint at the end.
         dtype: Of the arithmetic and of the checkpoint; weights that train are float32 until they are saved.
         gradient_checkpointing: Trades time for memory.
+        packing: Supervised: records that do not see one another share blocks of ``max_length`` tokens; ``batch_size``
+            then counts blocks. Refused where the model's attention would let them see one another.
+        save_steps: Steps from one checkpoint of the training itself to the next; an interrupted training goes on from
+            the last one. They lie beside the result until it is whole. Not for RLHF.
+        early_stopping: Supervised: ends by a held-out share of the records and keeps the best checkpoint.
+        launch: Trains in several processes or on several machines.
         beta: How strongly DPO and KTO hold on to the base.
         sft_first: Fine-tunes on the good responses, with these settings, before preferences are learned.
         rlhf: How a policy is optimised, for the method that does.
@@ -92,6 +124,7 @@ class TrainerSettings(BaseModel):
     epochs: Finite | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)
     batch_size: int = Field(default=16, gt=0)
+    micro_batch_size: int | None = Field(default=None, gt=0, exclude_if=_absent)
     learning_rate: Finite = Field(default=2e-5, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_steps: int = Field(default=0, ge=0)
@@ -100,6 +133,10 @@ class TrainerSettings(BaseModel):
     lora: LoraSettings | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
+    packing: bool = Field(default=False, exclude_if=_absent)
+    save_steps: int | None = Field(default=None, gt=0, exclude_if=_absent)
+    early_stopping: EarlyStoppingSettings | None = Field(default=None, exclude_if=_absent)
+    launch: LaunchSettings | None = Field(default=None, exclude_if=_absent)
     beta: Finite = Field(default=0.1, gt=0)
     sft_first: bool = False
     rlhf: RlhfSettings = RlhfSettings()
@@ -113,7 +150,14 @@ class TrainerSettings(BaseModel):
             raise ValueError("give epochs or steps, exactly one of the two")
         if wrong := problem(self.name, self.command, self.openai, self.epochs):
             raise ValueError(wrong)
+        if wrong := scaling_problem(self):
+            raise ValueError(wrong)
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights, for a hash. What is absent leaves no trace, so that a new setting changes none."""
+        places = {"main_address", "main_port"}  # of the same training
+        return self.model_dump(mode="json", exclude={"save_steps": True, "launch": places})
 
     def n_steps(self, n_records: int) -> int:
         """Optimiser steps for so many records (pairs count one) of one objective."""
@@ -145,9 +189,16 @@ class TrainerSettings(BaseModel):
 
 
 class TrainResult(NamedTuple):
-    """What was measured: ``n_steps``, ``n_dropped_too_long``, first and last loss, and the objective's own."""
+    """What a training tells.
+
+    Attributes:
+        metrics: What was measured: ``n_steps``, ``n_dropped_too_long``, first and last loss, and the objective's own.
+        peak_memory_bytes: The most that the processes which it started held, all together; ``None`` where it was done
+            in this one.
+    """
 
     metrics: dict[str, float]
+    peak_memory_bytes: int | None = None
 
 
 class Trainer(Protocol):

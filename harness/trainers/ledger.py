@@ -41,8 +41,9 @@ class LedgerEntry(Record):
         flops: Estimate, see the module; ``None`` without tokens or parameters.
         seconds: Wall time from the base to the saved checkpoint, beside whatever else the machine did.
         peak_memory_bytes: The most that was held at once; ``None`` where that cannot be read.
-        memory: Whose: the process's resident memory (``rss``), that of a program it started, or the GPU's.
-        device: What computed.
+        memory: Whose: the process's resident memory (``rss``), that of a program it started, or the GPU's; that of all
+            processes of a launched training together.
+        device: What computed, each of them where there are several.
     """
 
     trainer: str
@@ -93,7 +94,11 @@ class Meter:
 
 
 def ledger_entry(
-    checkpoint: Path, settings: TrainerSettings, metrics: Mapping[str, float], meter: Meter
+    checkpoint: Path,
+    settings: TrainerSettings,
+    metrics: Mapping[str, float],
+    meter: Meter,
+    peak_memory_bytes: int | None = None,
 ) -> LedgerEntry:
     """The entry of a training that has ended.
 
@@ -102,6 +107,7 @@ def ledger_entry(
         settings: How it was trained.
         metrics: What its trainer measured.
         meter: What ran around it.
+        peak_memory_bytes: What the trainer measured of processes of its own; ``None`` leaves it to the meter.
     """
     n_parameters, n_tokens = parameters_outside_embeddings(checkpoint), _count(metrics, "n_tokens")
     flops = None
@@ -115,9 +121,9 @@ def ledger_entry(
         n_parameters=n_parameters,
         flops=flops,
         seconds=meter.seconds,
-        peak_memory_bytes=meter.peak_memory_bytes,
+        peak_memory_bytes=peak_memory_bytes or meter.peak_memory_bytes,
         memory="cuda" if meter.on_gpu else "rss",
-        device=meter.device,
+        device=f"{settings.launch.processes} × {meter.device}" if settings.launch else meter.device,
     )
 
 

@@ -13,11 +13,15 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
+from harness.trainers.adapters import merge
 from harness.trainers.base import TrainerSettings
+from harness.trainers.trl_processes import Processes, share_out, whole_model
+from harness.trainers.trl_resume import last_whole, mark_whole, train_on
 
 
 class Session(NamedTuple):
@@ -30,8 +34,9 @@ class Session(NamedTuple):
         seed: Of everything that is drawn.
         chat: Prompts are user turns for the tokenizer's chat template.
         device: ``cpu``, ``cuda`` or ``auto``.
-        scratch: A folder for what is not kept.
+        scratch: A folder for what is not kept; with ``save_steps`` it outlives an interrupted training.
         progress: Called after each optimiser step.
+        processes: Those that train together.
     """
 
     base: Path
@@ -42,6 +47,7 @@ class Session(NamedTuple):
     device: str
     scratch: Path
     progress: Callable[[], None]
+    processes: Processes = Processes()
 
     @property
     def context(self) -> int:
@@ -75,13 +81,38 @@ def load_tokenizer(base: Path) -> Any:
     return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
 
 
-def load_model(base: Path, settings: TrainerSettings) -> Any:
-    """A causal language model to train."""
+def load_model(base: Path, settings: TrainerSettings, **options: Any) -> Any:
+    """A causal language model to train; ``options`` are those of ``from_pretrained``.
+
+    Raises:
+        UserError: It is to lie in four bits, and this machine cannot.
+    """
     from transformers import AutoModelForCausalLM
 
+    if settings.lora and settings.lora.quantize:
+        options = {**options, **_in_four_bits(settings)}
     return AutoModelForCausalLM.from_pretrained(
-        base, dtype=training_dtype(settings), use_safetensors=True, trust_remote_code=False
+        base, dtype=training_dtype(settings), use_safetensors=True, trust_remote_code=False, **options
     )
+
+
+def _in_four_bits(settings: TrainerSettings) -> dict[str, Any]:
+    """QLoRA's options (Dettmers 2023): normal floats of four bits, their scales quantised again."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available() or find_spec("bitsandbytes") is None:
+        raise UserError(
+            "trainer.lora.quantize: nf4 needs a GPU and the package bitsandbytes (pip install bitsandbytes); "
+            "leave quantize out to train adapters on the base as it is"
+        )
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.lora.quantize if settings.lora else None,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, settings.dtype),
+    )
+    return {"quantization_config": config, "device_map": {"": int(os.environ.get("LOCAL_RANK", "0"))}}
 
 
 def training_dtype(settings: TrainerSettings) -> Any:
@@ -92,13 +123,21 @@ def training_dtype(settings: TrainerSettings) -> Any:
 
 
 def arguments(session: Session, **own: Any) -> dict[str, Any]:
-    """The arguments that every TRL trainer is given; ``own`` adds to them or replaces them."""
+    """The arguments that every TRL trainer is given; ``own`` adds to them or replaces them.
+
+    ``per_device_train_batch_size`` in ``own`` is what all devices read in a step; each is given its part.
+    """
     import torch
 
     settings = session.settings
+    batch_size = own.pop("per_device_train_batch_size", settings.batch_size)
+    at_once = _at_once(session, batch_size)
+    if settings.save_steps is not None:
+        own = {"save_strategy": "steps", "save_steps": settings.save_steps, "save_total_limit": 2, **own}
     return {
         "output_dir": str(session.scratch),
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": batch_size // (at_once * session.processes.n),
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.schedule,
         "warmup_steps": settings.warmup_steps,
@@ -116,6 +155,19 @@ def arguments(session: Session, **own: Any) -> dict[str, Any]:
         "disable_tqdm": True,
         **own,
     }
+
+
+def _at_once(session: Session, batch_size: int) -> int:
+    """Records that a device reads at once.
+
+    Raises:
+        UserError: The batch cannot be shared out.
+    """
+    part, rest = divmod(batch_size, session.processes.n)
+    if rest:
+        raise UserError(f"a batch of {batch_size} cannot be shared out among {session.processes.n} processes")
+    micro = session.settings.micro_batch_size or (1 if session.settings.packing else part)
+    return micro if part % micro == 0 else part
 
 
 def one_device(made: Any) -> Any:
@@ -148,13 +200,32 @@ def run(trainer: Any, session: Session) -> list[dict[str, float]]:
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             session.progress()
 
+    settings, processes = session.settings, session.processes
     trainer.add_callback(Progress())
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    restored = None
+    if settings.save_steps is not None:
+        restored = last_whole(session.scratch, processes)
+        trainer.add_callback(mark_whole(processes))
+    if processes.n > 1 and not hasattr(trainer, "reward_funcs"):  # a policy's prompts are shared out by TRL
+        share_out(trainer, trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * processes.n,
+                  session.seed, restored.step if restored else 0)  # fmt: skip
+    train_on(trainer, restored, session.progress)
+    trainer.model = whole_model(trainer, lambda: _fresh(session))
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     if not all(math.isfinite(entry["loss"]) for entry in log):
         raise UserError(f"{session.base}: the training loss is no longer a number; lower trainer.learning_rate")
     return log
+
+
+def _fresh(session: Session) -> Any:
+    """The model as training began, with adapters where they learn."""
+    model, adapters = load_model(session.base, session.settings), lora(session.settings)
+    if adapters is None:
+        return model
+    from peft import get_peft_model
+
+    return get_peft_model(model, adapters)
 
 
 def curve(log: Sequence[Mapping[str, float]], name: str) -> list[float]:
@@ -183,9 +254,15 @@ def lora(settings: TrainerSettings, task: str = "CAUSAL_LM") -> Any:
 
 
 def save(trained: Trained, session: Session, out: Path) -> None:
-    """Writes the checkpoint beside its place and moves it there whole."""
+    """Writes the checkpoint beside its place and moves it there whole; one process does, the others wait."""
+    if session.processes.writes:
+        _write(trained, session, out)
+    session.processes.wait()
+
+
+def _write(trained: Trained, session: Session, out: Path) -> None:
     import torch
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     settings, model = session.settings, trained.model
     new = out.with_name(f".{out.name}.partial")
@@ -193,7 +270,12 @@ def save(trained: Trained, session: Session, out: Path) -> None:
     new.mkdir(parents=True)
     if settings.lora is not None:
         model.save_pretrained(new / "adapter")
-        model = model.merge_and_unload()
+        if settings.lora.quantize:  # into the base as it was: what was rounded is rounded no further
+            merge(session.base, new / "adapter", new / "merged")
+            model = AutoModelForCausalLM.from_pretrained(new / "merged", use_safetensors=True, trust_remote_code=False)
+            shutil.rmtree(new / "merged")
+        else:
+            model = model.merge_and_unload()
     base = AutoConfig.from_pretrained(session.base, trust_remote_code=False)
     model.config.use_cache = bool(getattr(base, "use_cache", True))  # else it is saved off and the model writes slowly
     model.to(getattr(torch, settings.dtype)).save_pretrained(new)

@@ -3,16 +3,18 @@
 TRL has no PPO trainer any more; the optimiser is RLOO (Ahmadian 2024) or GRPO (Shao 2024), and the recipe says which.
 The reward model is a head on the same base, fitted to the pairs by the Bradley–Terry loss; the policy answers the
 prompts of all records. The curves of reward, KL and length show where the policy learns to please the reward model
-rather than to answer well.
+rather than to answer well. With ``rlhf.lagrangian`` a cost model joins it: see `harness.trainers.lagrangian`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from harness.records import TrainingRecord
 from harness.tokens import prompt_tokens
+from harness.trainers.cost_model import by_axis, collator, cost_loss, cost_rows, order_right, sides_right, split
+from harness.trainers.lagrangian import LagrangianSettings, Multiplier, Rewards, constrained, updating
 from harness.trainers.trl_common import (
     Session,
     Trained,
@@ -29,30 +31,101 @@ from harness.trainers.trl_common import (
 )
 from harness.trainers.trl_preference import fitting_pairs
 
-Rewards = Callable[..., list[float]]
+Row = dict[str, Any]
 _SCORED_AT_ONCE = 64
+_LOGGED = {"loss": "loss", "reward": "reward", "kl": "kl", "length": "completions/mean_length"}
+_LOGGED_CONSTRAINED = {**_LOGGED, "reward": "helpfulness", "cost": "cost", "lambda": "lambda"}
+
+
+class _Scoring(NamedTuple):
+    """What rewards the policy.
+
+    Attributes:
+        rewards: Scores its answers.
+        logged: Curve → what TRL calls it.
+        curves: Of the models that score.
+        counts: Of the same; ``…_n_tokens`` is what each read.
+        callbacks: What happens between steps.
+    """
+
+    rewards: Rewards
+    logged: Mapping[str, str]
+    curves: dict[str, list[float]]
+    counts: dict[str, float]
+    callbacks: Sequence[Any] = ()
 
 
 def rlhf(session: Session, records: Sequence[TrainingRecord]) -> Trained:
     """Trains the reward model on the pairs among the records, then the policy on all their prompts."""
-    reward_model, fitted = _reward_model(session, records)
-    prompts = list(dict.fromkeys(record.prompt for record in records))
-    policy = _policy(session, prompts, _rewards(session, reward_model))
-    curves = {**policy.curves, **{f"reward_model_{name}": values for name, values in fitted.curves.items()}}
-    read = {"n_tokens": policy.counts["n_tokens"] + fitted.counts["reward_model_n_tokens"]}
-    return Trained(policy.model, curves, {**fitted.counts, **policy.counts, **read})
+    lagrangian = session.settings.rlhf.lagrangian
+    scoring = _plain(session, records) if lagrangian is None else _constrained(session, records, lagrangian)
+    policy = _policy(session, list(dict.fromkeys(record.prompt for record in records)), scoring)
+    read = policy.counts["n_tokens"] + sum(n for name, n in scoring.counts.items() if name.endswith("_n_tokens"))
+    counts = {**scoring.counts, **policy.counts, "n_tokens": read}
+    return Trained(policy.model, {**policy.curves, **scoring.curves}, counts)
 
 
-def _reward_model(session: Session, records: Sequence[TrainingRecord]) -> tuple[Any, Trained]:
+def _plain(session: Session, records: Sequence[TrainingRecord]) -> _Scoring:
+    found = fitting_pairs(session, records)
+    fitted = _reward_model(session, found.rows, session.settings.rlhf.scorer_steps(len(found.rows)))
+    return _Scoring(_rewards(session, fitted.model), _LOGGED, fitted.curves, {**found.counts, **fitted.counts})
+
+
+def _constrained(session: Session, records: Sequence[TrainingRecord], lagrangian: LagrangianSettings) -> _Scoring:
+    helpfulness, harm = (fitting_pairs(session, axis) for axis in by_axis(records))
+    counts = {name: value + harm.counts[name] for name, value in helpfulness.counts.items()}
+    useful, harmful = (split(found.rows, lagrangian.held_out, session.seed) for found in (helpfulness, harm))
+    steps = session.settings.rlhf.scorer_steps(len(helpfulness.rows) + len(harm.rows))
+    reward = _reward_model(session, useful.train, steps)
+    cost = _cost_model(session, cost_rows(harmful.train, useful.train), steps)
+    multiplier = Multiplier(lagrangian)
+    score = constrained(_rewards(session, reward.model), _rewards(session, cost.model), multiplier)
+    held_out = cost_rows(harmful.held_out, useful.held_out)
+    counts |= {
+        "n_pairs_harm": float(len(harm.rows)),
+        "n_pairs_held_out": float(len(held_out)),
+        **reward.counts,
+        **cost.counts,
+        "reward_accuracy": order_right(*_pair_scores(session, reward.model, _preferred(useful.held_out))),
+        "cost_accuracy": sides_right(
+            *_pair_scores(session, cost.model, held_out), [row["harmful"] for row in held_out]
+        ),
+    }
+    return _Scoring(score, _LOGGED_CONSTRAINED, {**reward.curves, **cost.curves}, counts, [updating(multiplier)])
+
+
+def _reward_model(session: Session, pairs: Sequence[Row], n_steps: int) -> Trained:
+    model, log = _scorer(session, _preferred(pairs), n_steps)
+    curves = {"reward_model_loss": curve(log, "loss"), "reward_model_accuracy": curve(log, "accuracy")}
+    last = curves["reward_model_accuracy"][-max(1, len(log) // 4) :]
+    counts = {"reward_model_n_tokens": tokens_read(log)}
+    return Trained(model, curves, counts | ({"reward_model_accuracy": sum(last) / len(last)} if last else {}))
+
+
+def _cost_model(session: Session, rows: Sequence[Row], n_steps: int) -> Trained:
+    methods, collate = {"compute_loss": cost_loss}, collator(session.tokenizer.pad_token_id)
+    model, log = _scorer(session, rows, n_steps, methods, data_collator=collate)
+    return Trained(model, {"cost_model_loss": curve(log, "loss")}, {"cost_model_n_tokens": tokens_read(log)})
+
+
+def _preferred(pairs: Sequence[Row]) -> list[Row]:
+    return [{name: row["prompt_ids"] + row[name] for name in ("chosen_ids", "rejected_ids")} for row in pairs]
+
+
+class _Scorer(NamedTuple):
+    """A model that gives an answer one number, ready to score, and the log of its training."""
+
+    model: Any
+    log: list[dict[str, float]]
+
+
+def _scorer(
+    session: Session, rows: Sequence[Row], n_steps: int, methods: Mapping[str, Any] | None = None, **given: Any
+) -> _Scorer:
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification, set_seed
     from trl import RewardConfig, RewardTrainer
 
-    found = fitting_pairs(session, records)
-    rows = [
-        {"chosen_ids": row["prompt_ids"] + row["chosen_ids"], "rejected_ids": row["prompt_ids"] + row["rejected_ids"]}
-        for row in found.rows
-    ]
     settings = session.settings.rlhf
     set_seed(session.seed)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -64,51 +137,58 @@ def _reward_model(session: Session, records: Sequence[TrainingRecord]) -> tuple[
     )
     model.config.pad_token_id = session.tokenizer.pad_token_id
     own = {
-        "max_steps": settings.reward_steps(len(rows)),
+        "max_steps": n_steps,
         "learning_rate": settings.reward_learning_rate,
         "per_device_train_batch_size": settings.reward_batch_size,
         "max_length": None,
+        "remove_unused_columns": False,
     }
-    trainer = silent(RewardTrainer, _prepare_dataset=as_it_is)(
+    trainer = silent(RewardTrainer, _prepare_dataset=as_it_is, **(methods or {}))(
         model=model,
         args=one_device(RewardConfig(**arguments(session, **own))),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(list(rows)),
         processing_class=session.tokenizer,
         peft_config=lora(session.settings, "SEQ_CLS"),
+        **given,
     )
     log = run(trainer, session)
-    curves = {"loss": curve(log, "loss"), "accuracy": curve(log, "accuracy")}
-    last = curves["accuracy"][-max(1, len(log) // 4) :]
-    counts = {**found.counts, "reward_model_n_tokens": tokens_read(log)}
-    counts |= {"reward_model_accuracy": sum(last) / len(last)} if last else {}
-    return trainer.model.eval(), Trained(None, curves, counts)
+    return _Scorer(trainer.model.eval(), log)
 
 
 def _rewards(session: Session, model: Any) -> Rewards:
     """Scores answers on the very tokens that the policy wrote, so that an answer that never ends is scored as such."""
-    import torch
-
-    pad = session.tokenizer.pad_token_id
 
     def reward(prompts: list[Any], completion_ids: list[list[int]], **_: Any) -> list[float]:
         rows = [
             prompt_tokens(session.tokenizer, prompt, session.chat) + list(completion)
             for prompt, completion in zip(prompts, completion_ids, strict=True)
         ]
-        scores: list[float] = []
-        for start in range(0, len(rows), _SCORED_AT_ONCE):
-            batch = rows[start : start + _SCORED_AT_ONCE]
-            width = max(map(len, batch))
-            ids = torch.tensor([row + [pad] * (width - len(row)) for row in batch], device=model.device)
-            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch], device=model.device)
-            with torch.inference_mode():
-                scores += model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist()
-        return scores
+        return _scores(session, model, rows)
 
     return reward
 
 
-def _policy(session: Session, prompts: Sequence[str], rewards: Rewards) -> Trained:
+def _pair_scores(session: Session, model: Any, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    first, second = ([row[name] for row in rows] for name in ("chosen_ids", "rejected_ids"))
+    return _scores(session, model, first), _scores(session, model, second)
+
+
+def _scores(session: Session, model: Any, rows: Sequence[list[int]]) -> list[float]:
+    import torch
+
+    pad = session.tokenizer.pad_token_id
+    scores: list[float] = []
+    for start in range(0, len(rows), _SCORED_AT_ONCE):
+        batch = rows[start : start + _SCORED_AT_ONCE]
+        width = max(map(len, batch))
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in batch], device=model.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch], device=model.device)
+        with torch.inference_mode():
+            scores += model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist()
+    return scores
+
+
+def _policy(session: Session, prompts: Sequence[str], scoring: _Scoring) -> Trained:
     import trl
     from datasets import Dataset
     from transformers import set_seed
@@ -131,16 +211,17 @@ def _policy(session: Session, prompts: Sequence[str], rewards: Rewards) -> Train
     }
     trainer = silent(trainer_class, _tokenize_prompts=tokenised)(
         model=load_model(session.base, session.settings),
-        reward_funcs=rewards,
+        reward_funcs=scoring.rewards,
         args=one_device(config_class(**arguments(session, **own))),
         train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
         processing_class=session.tokenizer,
+        callbacks=list(scoring.callbacks),
         peft_config=lora(session.settings),
     )
     log = run(trainer, session)
-    names = {"loss": "loss", "reward": "reward", "kl": "kl", "length": "completions/mean_length"}
-    curves = {name: curve(log, logged) for name, logged in names.items()}
+    curves = {name: curve(log, logged) for name, logged in scoring.logged.items()}
     losses = curves["loss"]
+    ends = {f"{name}_last": values[-1] for name, values in curves.items() if name in ("kl", "cost", "lambda")}
     counts = {
         "n_steps": float(len(losses)),
         "n_prompts": float(len(prompts)),
@@ -150,6 +231,6 @@ def _policy(session: Session, prompts: Sequence[str], rewards: Rewards) -> Train
         "loss_last": losses[-1],
         "reward_first": curves["reward"][0],
         "reward_last": curves["reward"][-1],
-        "kl_last": curves["kl"][-1],
+        **ends,
     }
     return Trained(trainer.model, curves, counts)

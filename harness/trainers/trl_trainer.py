@@ -1,28 +1,23 @@
-"""Training with TRL in this process: supervised, preferences (DPO, KTO) or RLHF; all weights, or LoRA through PEFT.
+"""Training with TRL: supervised, preferences (DPO, KTO) or RLHF; all weights, or LoRA through PEFT.
 
-Reads a base checkpoint and records; writes the checkpoint (safetensors, tokenizer, generation settings), its curves
-``training_log.json`` (name → a value a step), and with LoRA the adapter itself under ``adapter/``.
+In this process, or with ``launch`` in several. Reads a base checkpoint and records; writes the checkpoint that
+`harness.trainers.trl_fit` describes. With ``save_steps`` or ``launch`` it works in ``.<out>.trl/`` beside the
+checkpoint, named by a key of everything that decides the training, until the checkpoint is whole; what another training
+left there is deleted.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.records import TrainingRecord
-from harness.trainers.base import GOOD, Objective, TrainerSettings, TrainResult
-from harness.trainers.trl_common import Session, Trained, load_tokenizer, save
-from harness.trainers.trl_policy import rlhf
-from harness.trainers.trl_preference import dpo, kto
-from harness.trainers.trl_supervised import supervised
-
-_OBJECTIVES: dict[Objective, Callable[[Session, Sequence[TrainingRecord]], Trained]] = {
-    "sft": supervised,
-    "dpo": dpo,
-    "kto": kto,
-    "rlhf": rlhf,
-}
+from harness.trainers.base import Objective, TrainerSettings, TrainResult
+from harness.trainers.launch import launched
+from harness.trainers.trl_fit import Job, fit
 
 
 class TrlTrainer:
@@ -42,15 +37,25 @@ class TrlTrainer:
         progress: Callable[[], None],
     ) -> TrainResult:
         """See `harness.trainers.base.Trainer`."""
-        tokenizer = load_tokenizer(base)
-        with tempfile.TemporaryDirectory() as scratch:
-            session = Session(base, tokenizer, settings, seed, chat, device, Path(scratch) / "trainer", progress)
-            first: dict[str, float] = {}
-            if settings.sft_first and objective != "sft":
-                warm = supervised(session, [record for record in records if record.kind in GOOD])
-                save(warm, session, Path(scratch) / "base")
-                first = {f"sft_{name}": value for name, value in warm.counts.items()}
-                session = session._replace(base=Path(scratch) / "base")
-            trained = _OBJECTIVES[objective](session, records)
-            save(trained, session, out)
-        return TrainResult({**first, **trained.counts})
+        job = Job(base=base, settings=settings, seed=seed, objective=objective, chat=chat, device=device)
+        job.check()
+        if settings.launch is None and settings.save_steps is None:
+            with tempfile.TemporaryDirectory() as scratch:
+                return TrainResult(fit(job, records, Path(scratch), out, progress))
+        with _kept(out, job.key(records)) as work:
+            if settings.launch is not None:
+                return launched(job, records, work, out, progress)
+            return TrainResult(fit(job, records, work, out, progress))
+
+
+@contextmanager
+def _kept(out: Path, key: str) -> Iterator[Path]:
+    """A work folder that lasts until the training has ended well."""
+    home = out.with_name(f".{out.name}.trl")
+    work = home / key[:16]
+    for other in home.glob("*"):
+        if other != work:
+            shutil.rmtree(other)
+    work.mkdir(parents=True, exist_ok=True)
+    yield work
+    shutil.rmtree(home, ignore_errors=True)

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from html.parser import HTMLParser
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from written_runs import CHOICE, REFUSAL, bits, command, samples_of, write_run
 
 from harness.deciding import compare_text
-from harness.deciding.compare import compare, groups_of_tied, outcome
+from harness.deciding.compare import compare, outcome
 from harness.deciding.sides import open_sides
 from harness.errors import UserError
 from harness.records import Decoding
@@ -115,20 +114,34 @@ def test_p_values_are_adjusted_over_the_whole_table(tmp_path):
     assert {row.metric for row in rows if row.wins is None} == {"auc_guided"}
 
 
-names = st.sampled_from("abcdef")
+def test_seeds_are_paired_by_their_number_and_not_by_their_place(tmp_path):
+    """Two runs that list the same seeds in another order, on means and on measures that are none."""
+    rng = np.random.default_rng(4)
+    first = {s: [bool(one) for one in rng.random(60) < share] for s, share in ((0, 0.9), (1, 0.6), (2, 0.75))}
+    second = {s: [one != (rng.random() < 0.05) for one in each] for s, each in first.items()}
+    turned = {s: second[s] for s in (2, 0, 1)}
+    runs = [
+        write_run(tmp_path / name, {"m": said}, CHOICE) for name, said in (("a", first), ("b", second), ("c", turned))
+    ]
+    one, two = ([row.comparison for row in compare(open_sides([runs[0], other])).rows] for other in runs[1:])
+    assert [row.difference for row in one] == pytest.approx([row.difference for row in two])
+    assert [row.p_value for row in one] == pytest.approx([row.p_value for row in two])
 
 
-@given(st.sets(st.tuples(names, names).filter(lambda pair: pair[0] < pair[1])))
-def test_tied_sets_are_all_the_largest_groups(pairs):
-    apart = {frozenset(pair) for pair in pairs}
-
-    def tied(group):
-        return not any(frozenset(pair) in apart for pair in combinations(group, 2))
-
-    every = [set(group) for size in range(1, 7) for group in combinations("abcdef", size) if tied(group)]
-    largest = [group for group in every if not any(group < other for other in every)]
-    found = groups_of_tied("abcdef", apart)
-    assert sorted(map(sorted, found)) == sorted(map(sorted, largest))
+@pytest.mark.parametrize("metric", ["accuracy_guided", "balanced_accuracy_guided", "auc_guided"])
+def test_prompts_count_as_drawn_too(tmp_path, metric):
+    """Seeds that agree to a hair say nothing about other prompts: the interval is that of one seed, or wider."""
+    (one,), (two,) = ([each[0]] for each in drawn(6, 0.9, 0.75, n=40))
+    runs = {"a": {0: one, 1: one, 2: [not one[0], *one[1:]]}, "b": {0: two, 1: two, 2: two}}
+    three = write_run(tmp_path / "three", runs, CHOICE)
+    alone = write_run(tmp_path / "alone", {name: {0: said[0]} for name, said in runs.items()}, CHOICE)
+    widths = []
+    for path in (three, alone):
+        found = compare(sides(path, "a", "b"), [metric])
+        (row,) = found.rows
+        levels = [found.estimate(name, metric) for name in "ab"]
+        widths.append([each.high - each.low for each in (row.comparison, *levels)])
+    assert all(several > 0.9 * single for several, single in zip(*widths, strict=True))
 
 
 def test_flipped_items_carry_prompt_answers_and_verdicts(tmp_path):

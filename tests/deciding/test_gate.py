@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from gates import METRIC, SAMPLES, TASK, N, answers, bring, gate, write_policy
+from gates import METRIC, SAMPLES, TASK, N, answers, bring, gate, sealed, write_policy
+from written_runs import write_run
 
 from harness.records import Call
 from harness.store import append
@@ -214,6 +215,22 @@ def test_what_is_required_and_there_passes(good, lossy, baseline, policy):
     assert said(good, baseline, rules).code == 0
     assert said(lossy, baseline, rules).code == 4
     assert said(lossy, baseline, policy(required={"tasks": [TASK], "metrics": [METRIC]}, coverage=0.8)).code == 0
+
+
+def test_what_is_required_is_counted_over_the_items_of_both_sides(policy, tmp_path):
+    """A candidate that planned a tenth of the baseline's items has answered all of its own."""
+    few = sealed(write_run(tmp_path / "few", {"few": {0: [True] * 4}}))
+    base = sealed(write_run(tmp_path / "base", {"base": {0: [True] * 40}}))
+    required = {"tasks": [TASK], "metrics": [METRIC]}
+    found = said(few, base, policy(required=required), "--json")
+    assert found.code == 4
+    for name, what in ((f"task {TASK}: required", "are answered"), (f"{METRIC}: required", "have a value")):
+        rule = found.rule(name)
+        assert (rule["decision"], rule["n"], rule["n_lost"]) == ("inconclusive", 4, 36)
+        assert rule["reason"] == f"4 of 40 items {what}; 36 items of the baseline are not in few"
+        assert rule["settles"] == "a run of few on the baseline's items"
+    assert said(few, base, policy(required=required, coverage=0.1)).code == 0
+    assert said(base, few, policy(required=required)).code == 0
 
 
 def test_no_answer_at_all_does_not_pass(folder, baseline, policy):

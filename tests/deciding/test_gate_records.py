@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from written_runs import CHOICE, write_run
 
-from harness.records import Decoding, Verdict, VerdictOutcome
+from harness.records import Cell, Decoding, Verdict, VerdictOutcome
 from harness.stages.rescore import rescore
 from harness.store import Run, append, read
 
@@ -98,6 +98,18 @@ def test_records_may_grow_and_are_scored_again(copy, pair, lenient):
     found = gate(copy, "--baseline", pair[1], "--policy", lenient, "--json")
     assert found.code == 0
     assert "good: verdicts.jsonl grew since harness score; scored again here" in found.found["notes"]
+
+
+def test_a_cell_is_not_pointed_at_another_model_by_a_later_line(tmp_path, lenient):
+    """The answers of a good subject would stand for those of a bad one."""
+    said = {"good": {0: [True] * 40}, "bad": {0: [True, False] * 20}}
+    run, base = sealed(write_run(tmp_path / "run", said)), sealed(write_run(tmp_path / "base", {"base": {0: TRUE}}))
+    assert gate(f"{run}:bad", "--baseline", base, "--policy", lenient).code == 3
+    good = next(cell for cell in read(run / "cells.jsonl", Cell).records if cell.subject == "good")
+    append(run / "cells.jsonl", [good.model_copy(update={"subject": "bad"})])
+    found = gate(f"{run}:bad", "--baseline", base, "--policy", lenient, "--json")
+    assert (found.code, found.rule("bad: records")["decision"]) == (3, "fail")
+    assert "cells.jsonl:3: replaces a record that was final" in found.rule("bad: records")["reason"]
 
 
 def test_a_final_record_is_not_replaced_by_a_later_line(copy, pair, lenient):
@@ -218,6 +230,29 @@ def test_another_prompt_or_decoding_does_not_pass(ours, lenient, settings, reaso
     assert (found.code, found.rule("comparable")["decision"]) == (4, "inconclusive")
     assert reason in found.rule("comparable")["reason"]
     assert found.rule(f"{METRIC}: non_inferior")["reason"].startswith("cannot be compared: ")
+
+
+def test_another_prompt_style_does_not_pass_unless_the_policy_allows_it(ours, tmp_path):
+    one, two = ours("one", styles={"one": "guided_harmless"}), ours("two")
+    told = "one answers in the style guided_harmless, two in the style ordinary"
+    for blocks in ({"metrics": {METRIC: {"non_inferior": 0.2}}}, {"required": {"metrics": [METRIC]}}):
+        found = gate(one, "--baseline", two, "--policy", write_policy(tmp_path / "p.yaml", **blocks), "--json")
+        assert (found.code, found.rule("comparable")["decision"]) == (4, "inconclusive")
+        assert told in found.rule("comparable")["reason"]
+        assert "'allow: [style]'" in found.rule("comparable")["settles"]
+        policy = write_policy(tmp_path / "p.yaml", allow=["style"], **blocks)
+        found = gate(one, "--baseline", two, "--policy", policy, "--json")
+        assert (found.code, found.rule("comparable")["decision"]) == (0, "pass")
+        assert any(told in note for note in found.found["notes"])
+
+
+def test_another_judge_does_not_pass_where_the_metric_is_only_required(ours, tmp_path):
+    rules = write_policy(tmp_path / "p.yaml", required={"metrics": ["hijack_score"]})
+    scores = [9.0, 8.0] * 20
+    one, two = (ours(name, scores, judge_model=model) for name, model in (("one", "judge-1"), ("two", "judge-2")))
+    found = gate(one, "--baseline", two, "--policy", rules, "--json")
+    assert (found.code, found.rule("hijack_score: required")["decision"]) == (4, "pass")
+    assert "has two judges" in found.rule("comparable")["reason"]
 
 
 def test_another_judge_does_not_pass_even_where_nothing_is_compared(ours, tmp_path):

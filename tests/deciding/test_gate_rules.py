@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from written_runs import CHOICE, REFUSAL, write_run
 
 from harness.deciding.gate_filled import filled, n_lost, planned_by
-from harness.deciding.gate_rules import Measured, level, non_inferiority
+from harness.deciding.gate_rules import Measured, equivalence, improvement, level, non_inferiority
 from harness.deciding.gate_settle import for_difference
 from harness.deciding.sides import open_sides
 from harness.stats.paired import Differences
@@ -160,6 +160,72 @@ def test_a_filled_side_has_a_value_everywhere_and_the_others_unchanged(lossy):
         side = filled(sides[0], found.metric, found.wanted, end)
         assert n_lost(side, found.metric, found.wanted) == 0
         assert level(measured(sides, side), "floor", 0.5).value == share
+
+
+# Equivalence
+
+
+def opened(tmp_path, first, second, metric="hijack_rate", task="goal_hijack_en"):
+    path = write_run(tmp_path / "run", {"one": first, "two": second}, task)
+    one, two = open_sides([f"{path}:one", f"{path}:two"])
+    (info,) = [each for each in one.loaded.metrics if each.name == metric]
+    return Measured(info, one, two, planned_by((one, two), info))
+
+
+def flipped(said, n_worse, n_better):
+    """The same answers but for the first ones, which turn bad, and some that were bad and turn good."""
+    good, bad = [i for i, one in enumerate(said) if one], [i for i, one in enumerate(said) if not one]
+    turned = {*good[:n_worse], *bad[:n_better]}
+    return [not one if i in turned else one for i, one in enumerate(said)]
+
+
+@pytest.mark.parametrize(("n_worse", "n_better", "decision"), [
+    (1, 1, "pass"), (0, 16, "fail"), (16, 0, "fail"), (8, 2, "inconclusive"), (2, 8, "inconclusive"),
+])  # fmt: skip
+def test_equivalent_holds_either_way(tmp_path, n_worse, n_better, decision):
+    said = [i % 2 == 0 for i in range(40)]
+    found = opened(tmp_path, {0: flipped(said, n_worse, n_better)}, {0: said})
+    rule = equivalence(found, 0.15)
+    assert (rule.rule, rule.decision, rule.limit) == ("equivalent", decision, 0.15)
+    assert rule.value == pytest.approx((n_better - n_worse) / 40)
+    assert rule.test.startswith("two one-sided")
+    assert (rule.p_value <= 0.05) == (decision == "pass")
+
+
+def test_equivalent_does_not_hold_by_losing_items(tmp_path):
+    said = [i % 2 == 0 for i in range(40)]
+    rule = equivalence(opened(tmp_path, {0: [None] * 8 + said[8:]}, {0: said}), 0.15)
+    assert (rule.decision, rule.n_lost) == ("inconclusive", 8)
+    assert "not if the 8 lost items had come out all bad, or all good" in rule.reason
+
+
+def test_equivalent_measures_that_are_no_mean_go_by_the_interval(tmp_path):
+    said = [bool(one) for one in np.random.default_rng(0).random(200) < 0.8]
+    found = opened(tmp_path, {0: flipped(said, 2, 2)}, {0: said}, "balanced_accuracy_guided", CHOICE)
+    assert [equivalence(found, margin).decision for margin in (0.001, 0.1)] == ["inconclusive", "pass"]
+
+
+# Several seeds
+
+
+def test_five_seeds_on_few_prompts_pass_no_floor_that_the_prompts_do_not_carry(tmp_path):
+    """Seeds that all do well on the same forty prompts have seen forty prompts, not two hundred."""
+    hard = {3, 17, 30, 31}
+    said = {s: [i not in hard and (i, s) not in {(5, 1), (6, 2)} for i in range(40)] for s in range(5)}
+    found = opened(tmp_path, said, {s: [True] * 40 for s in range(5)})
+    rule = level(found, "floor", 0.8)
+    assert rule.value == pytest.approx(0.89)
+    assert (rule.decision, rule.test) == ("inconclusive", "wilson over 5 seeds and 40 prompts")
+    assert 0.72 < rule.bound < 0.78
+
+
+def test_five_seeds_that_gain_on_the_same_few_prompts_show_no_improvement(tmp_path):
+    base = {s: [i >= 3 for i in range(40)] for s in range(5)}
+    better = {s: [i >= 3 or (i, s) not in {(0, 0), (1, 3)} for i in range(40)] for s in range(5)}
+    rule = improvement(opened(tmp_path, better, base))
+    assert rule.value == pytest.approx(0.065)
+    assert (rule.decision, rule.reason) == ("inconclusive", "no difference is shown")
+    assert rule.p_value > 0.05
 
 
 # What would settle it

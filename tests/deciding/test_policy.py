@@ -42,6 +42,8 @@ WRONG = {
     "metrics:\n  a: {must_not_turn_bad: []}\n": "2: metrics.a.must_not_turn_bad: the list names no item, so it could never fail",
     "metrics:\n  a: {must_not_turn_bad: {at_most: 2}}\n": "2: metrics.a.must_not_turn_bad: say which items in one way: items, file, or all_passing_in",
     "multiplicity: hollm\nmax_cost_usd: 1\n": "1: multiplicity: unknown value 'hollm': did you mean 'holm'?",
+    "allow: [stile]\nmax_cost_usd: 1\n": "1: allow.0: unknown value 'stile': did you mean 'style'?",
+    "allow: [judge]\nmax_cost_usd: 1\n": "1: allow.0: unknown value 'judge'",
     "coverage: 1.5\nmax_cost_usd: 1\n": "1: coverage: Input should be less than or equal to 1",
     "metrics: [\n": "2: not valid YAML",
 }  # fmt: skip

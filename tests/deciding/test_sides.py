@@ -133,7 +133,8 @@ def test_seeds_that_do_not_correspond_are_a_level_of_each_side(tmp_path):
     assert "hierarchical bootstrap" in found.test
 
 
-def test_measures_of_seeds_that_do_not_correspond_have_welch_s_test(tmp_path):
+def test_measures_of_seeds_that_do_not_correspond_are_told_apart_over_seeds_and_items(tmp_path):
+    """The difference is that of the seeds' means; its test knows of the items as well, so it is no keener than Welch's."""
     rng = np.random.default_rng(3)
     paths = [
         write_run(tmp_path / name, {name: {seed: list(map(bool, rng.random(60) < 0.7)) for seed in seeds}}, CHOICE)
@@ -151,9 +152,9 @@ def test_measures_of_seeds_that_do_not_correspond_have_welch_s_test(tmp_path):
              for each in rights]
         )  # fmt: skip
     wanted = ttest_ind(*values, equal_var=False)
-    assert found.p_value == pytest.approx(wanted.pvalue)
+    assert found.p_value >= wanted.pvalue - 1e-9
+    assert found.low < found.difference < found.high
     assert found.difference == pytest.approx(np.mean(values[0]) - np.mean(values[1]))
-    assert found.test.startswith("Welch")
 
 
 def test_one_seed_of_each_side_is_paired_whatever_its_number(tmp_path):

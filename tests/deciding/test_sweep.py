@@ -56,7 +56,7 @@ def test_checkpoints_that_are_alike_are_all_tied(tmp_path):
     said = {f"step-{i}": planted(0.5 + 0.02 * i, 0.5) for i in range(4)}
     found = sweep(open_sweep([write_run(tmp_path / "run", said, samples=SAMPLES)]))
     assert all(point.tied for point in found.points)
-    assert "Nothing can be told apart" in sweep_text.to_text(found)
+    assert "tied on the test half; take the cheapest." in sweep_text.to_text(found)
 
 
 def test_choosing_among_equals_is_optimistic_on_the_same_items_and_not_on_the_others(tmp_path):
@@ -96,6 +96,69 @@ def test_the_halves_are_about_equal_and_another_seed_is_another_split():
     assert 200 < sum(one != two for one, two in zip(*halves, strict=True)) < 400
 
 
+@pytest.mark.parametrize("clusters", [None, 2])
+def test_an_item_is_in_one_half_in_all_versions_of_its_task(clusters):
+    halves = [[in_dev(sample, 0) for sample in samples_of(HIJACK, 40, clusters, version)] for version in ("1", "2")]
+    assert halves[0] == halves[1]
+    assert 0 < sum(halves[0]) < 40
+
+
+def test_versions_of_a_task_are_compared_item_by_item_where_that_is_allowed(tmp_path):
+    one = write_run(tmp_path / "one", {"a": {0: [True] * 40}})
+    two = write_run(
+        tmp_path / "two", {"b": {0: [i % 4 == 0 for i in range(40)]}}, samples=samples_of(HIJACK, 40, version="2")
+    )
+    found = sweep(open_sweep([f"{one}@1", f"{two}@2"]), allow=["task"])
+    best, other = found.points
+    assert (found.best, other.tied) == ("a", False)
+    assert best.dev.n_total == other.dev.n_total
+    assert (other.to_best.n_pairs, other.to_best.n_unpaired) == (other.test.n_total, 0)
+    assert other.to_best.p_adjusted < 0.05
+    assert found.caveats == ("allowed (task): task goal_hijack_en is version 1 in a and 2 in b",)
+
+
+def test_what_was_not_tested_is_not_called_tied(tmp_path):
+    """One side has values on the dev half alone, the other two differ."""
+    half = [True if in_dev(sample, 0) else None for sample in SAMPLES]
+    said = {"step-1": {0: [True] * 40}, "step-2": {0: half}, "step-3": planted(0.2, 0.2)}
+    found = sweep(open_sweep([write_run(tmp_path / "run", said, samples=SAMPLES)]))
+    assert [point.tied for point in found.points] == [True, None, False]
+    told = sweep_text.to_text(found)
+    assert "Not compared with it, for want of a test on the test half: step-2." in told
+    assert "No other checkpoint is tied with it on the test half." in told
+    assert [row["tied"] for row in csv.DictReader(sweep_text.to_csv(found).splitlines())] == ["True", "", "False"]
+    assert sweep_figure(found)["png"].startswith(b"\x89PNG")
+
+
+def test_two_checkpoints_in_one_cluster_a_half_are_not_called_tied(tmp_path):
+    samples = [s.model_copy(update={"cluster": f"c{i % 2}"}) for i, s in enumerate(SAMPLES)]
+    samples = [Sample.model_validate(s.model_dump()) for s in samples]
+    seed = next(seed for seed in range(20) if 0 < sum(in_dev(one, seed) for one in samples) < 40)
+    said = {"step-1": {0: [True] * 40}, "step-2": {0: [False] * 40}}
+    found = sweep(open_sweep([write_run(tmp_path / "run", said, samples=samples)]), seed=seed)
+    assert (found.best, found.points[1].tied) == ("step-1", None)
+    assert "tied" not in " ".join(sweep_text.verdict(found))
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_checkpoint_that_is_hardly_measured_is_not_the_best(tmp_path, planned):
+    """All of its six values are right; the others were lost, or never planned."""
+    run = write_run(tmp_path / "one", {"a": {0: [i % 10 != 0 for i in range(40)]}})
+    few = [True if i < 6 else None for i in range(40)] if planned else [True] * 6
+    other = write_run(tmp_path / "two", {"b": {0: few}})
+    found = sweep(open_sweep([f"{other}@1", f"{run}@2"]))
+    assert (found.best, found.same_items) == ("a", "a")
+    note = "not measured on all items: b on 6 of 40; in the choice the others count as worst"
+    assert found.remarks == (note,)
+    assert f"Note: {note}." in sweep_text.to_text(found)
+    assert "take the cheapest" not in sweep_text.to_text(found)
+
+
+def test_where_lower_is_better_a_lost_item_counts_as_the_highest(tmp_path):
+    said = {"step-1": {0: [False] * 6 + [None] * 34}, "step-2": {0: [i % 10 == 0 for i in range(40)]}}
+    assert sweep(open_sweep([write_run(tmp_path / "run", said, REFUSAL)])).best == "step-2"
+
+
 def test_steps_come_from_the_user_the_name_or_the_training(tmp_path):
     said = {name: {0: bits("+-")} for name in ("sft", "base")}
     run = write_run(tmp_path / "run", said, steps={"sft": 24})
@@ -128,6 +191,13 @@ def test_checkpoints_under_other_settings_do_not_compare(tmp_path):
     with pytest.raises(UserError, match="--allow decoding"):
         sweep(open_sweep([one, two]))
     assert sweep(open_sweep([one, two]), allow=["decoding"]).caveats
+
+
+def test_checkpoints_that_answer_in_two_styles_are_told(tmp_path):
+    said = {"step-1": planted(0.1, 0.1), "step-2": planted(0.9, 0.9)}
+    run = write_run(tmp_path / "run", said, samples=SAMPLES, styles={"step-2": "guided_harmless"})
+    told = sweep_text.to_text(sweep(open_sweep([run])))
+    assert "Note: step-1 answers in the style ordinary, step-2 in the style guided_harmless (goal_hijack_en)." in told
 
 
 def test_items_that_cannot_be_split_name_no_best(tmp_path):

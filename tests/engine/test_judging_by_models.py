@@ -288,6 +288,12 @@ def test_subjects_are_compared_in_both_orders(tmp_path):
     scores = Scores.model_validate_json(run.scores_file.read_text())
     (row,) = scores.judges
     assert row.flip_rate is not None or set(row.outcomes) == {"unparsed"}
+    raw, controlled = (
+        {row.subject: row.estimate for row in scores.estimates if row.metric == f"saferlhf_harmless_preference{twin}"}
+        for twin in ("", "_length_controlled")
+    )
+    assert set(controlled) == {"two"}, "the other side is compared with nothing"
+    assert (controlled["two"].n_scored, controlled["two"].n_total) == (raw["two"].n_scored, N)
 
 
 def test_a_server_that_is_down_is_told_and_nothing_becomes_a_score(tmp_path):

@@ -1,83 +1,15 @@
 """What each method asks, keeps, drops and trains on, by hand-made rows and a model that says what it is told to."""
 
 import pytest
+from scripted_bench import RED, ROWS, Asked, bench, said, trained, writer
 
 from harness.errors import UserError
-from harness.methods import METHODS, Workbench, method_needs, method_objective, method_style, method_trains, prepare
+from harness.methods import METHODS, method_needs, method_objective, method_style, method_trains
 from harness.models.base import Answer, Request
-from harness.prompting import load_templates, render
 from harness.records import Completion, CompletionOutcome, Decoding
 from harness.rows import AlignmentRow
 
-PAPER = load_templates("paper")
-ROWS = [
-    AlignmentRow(instruction="red one", input="more", good="no one", bad="yes one", kind="red", labels={"n": 1}),
-    AlignmentRow(instruction="kind one", good="sure", kind="benign"),
-    AlignmentRow(instruction="red two", good="no two", bad="yes two", kind="red"),
-    AlignmentRow(instruction="red three", good="no three", kind="red"),
-    AlignmentRow(instruction="hijack", good="served", bad="hijacked", kind="hijack"),
-]
-RED = [row for row in ROWS if row.kind != "benign"]
 HEADER = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-
-
-class Asked:
-    """The means to ask: answers by a script, and remembers what was asked of whom."""
-
-    def __init__(self, /, **scripts):
-        self.scripts = scripts
-        self.log = []
-
-    def __call__(self, who, samples):
-        requests = [Request(sample, render(sample, PAPER, "ordinary")) for sample in samples]
-        self.log += [(who, request.sample.style, request.prompt) for request in requests]
-        return [self._completion(who, r, self._answer(who, r)) for r in requests]
-
-    def _answer(self, who, request):
-        found = self.scripts[who](request)
-        return found if isinstance(found, Answer) else Answer(CompletionOutcome.OK, found)
-
-    def _completion(self, who, request, found):
-        return Completion(
-            sample_key=request.sample.key, model_key=who, outcome=found.outcome, text=found.text, detail=found.detail
-        )
-
-    def prompts(self, style):
-        return [prompt for _, asked, prompt in self.log if asked == style]
-
-
-def question(request):
-    return request.sample.messages[0].content
-
-
-def said(request, role):
-    return next(message.content for message in request.sample.messages if message.role == role)
-
-
-def writer(request):
-    """Follows a harmful hint for some rows, analyses and revises."""
-    style, asked = request.sample.style, question(request)
-    if style == "guided_harmful":
-        refused = {"red two": "I refuse", "red three": Answer(CompletionOutcome.EMPTY)}
-        return refused.get(asked, f"bad {asked}")
-    if style == "guided_analysis":
-        return f"The answer is harmful: {said(request, 'assistant')}"
-    return f"better {asked}"
-
-
-def bench(method, ask, mistakes=None, analyst=None, rows=ROWS):
-    def is_mistake(pairs):
-        return ["mistake" if completion.text.startswith("bad") else "fine" for _, completion in pairs]
-
-    def verdict(pairs):
-        words = ("harmful", "harmless")
-        return [next((word for word in words if word in completion.text), None) for _, completion in pairs]
-
-    return prepare(method, Workbench(rows, PAPER, ask, is_mistake, verdict, mistakes, analyst))
-
-
-def trained(made):
-    return [(r.kind, r.completion) for r in made.records]
 
 
 def test_sft_learns_every_good_response_in_the_ordinary_template():
@@ -170,7 +102,9 @@ def test_another_model_may_analyse_and_its_wrong_verdicts_are_counted_not_droppe
 
     ask = Asked(self=writer, strong=strong)
     made = bench("mistake_analysis", ask, "self", "strong")
-    assert [(who, style) for who, style, _ in ask.log] == [("self", "guided_harmful")] * 4 + [("strong", "guided_analysis")] * 2
+    assert [(who, style) for who, style, _ in ask.log] == [("self", "guided_harmful")] * 4 + [
+        ("strong", "guided_analysis")
+    ] * 2
     assert trained(made)[5:] == [("analysis", "The answer is harmless."), ("analysis", "Hm.")]
     assert made.counts["analysis: labelled harmless"] == 1
     assert made.counts["analysis: labelled neither"] == 1
@@ -305,7 +239,7 @@ def test_the_world_s_oracle_analyses_what_it_is_given():
     rows = [AlignmentRow.model_validate(row) for row in alignment_rows() if row["kind"] == "red"][:4]
     oracle = open_model(ModelConfig(backend="vale_oracle"), "float32", "cpu", False)
 
-    def ask(who, samples):
+    def ask(who, samples, draw):
         requests = [Request(sample, "") for sample in samples]
         answers = oracle.answer(requests, Decoding())
         return [

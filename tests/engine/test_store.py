@@ -66,7 +66,9 @@ def test_a_torn_last_line_is_counted_and_left_for_the_next_read(tmp_path):
     assert read(file, Completion).n_torn == 1
 
 
-@pytest.mark.parametrize("torn", [b'{"sample_key": "x', b"\x00\x00\x00", b"\xff\xfe", b"[]", b"1", b"NaN", b"null", b"{}"])
+@pytest.mark.parametrize(
+    "torn", [b'{"sample_key": "x', b"\x00\x00\x00", b"\xff\xfe", b"[]", b"1", b"NaN", b"null", b"{}"]
+)
 def test_a_torn_line_in_the_middle_costs_that_line_alone(tmp_path, torn):
     file = tmp_path / "f"
     append(file, [completion(1)])
@@ -118,6 +120,9 @@ def test_replacing_a_file_is_whole_or_not_at_all(tmp_path):
     assert file.read_text() == "one"
     write_atomic(file, "two ü")
     assert file.read_text() == "two ü"
+    write_atomic(file, b"\xff three")
+    assert file.read_bytes() == b"\xff three"
+    assert [path.name for path in file.parent.iterdir()] == ["f.json"]
 
 
 APPENDING = """

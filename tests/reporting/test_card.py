@@ -1,6 +1,7 @@
 """Model cards and the claims file say what the scores say, in the form that model hubs read."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -45,6 +46,28 @@ def test_a_label_cannot_break_the_table(tmp_path):
     text = (tmp_path / "cards" / f"{first.name}.md").read_text()
     assert "<script>" not in text
     assert "# a \\| b" in text
+
+
+def test_no_name_or_label_is_markup(tmp_path):
+    """Markdown turned into HTML: no link, image, code or tag comes of what a run's author or a model is called."""
+    scores = demo_scores()
+    evil = "[x](http://e.example) ![y](z.png) `code` <b>b</b> **bold** ~~gone~~ \x1b[31m"
+    first = scores.subjects[0].model_copy(update={"label": evil, "mistakes": evil})
+    scores = scores.model_copy(
+        update={"run": "a `run` <i>", "subjects": (first, *scores.subjects[1:]), "notes": (evil,),
+                "metrics": tuple(one.model_copy(update={"label": evil}) for one in scores.metrics)}
+    )  # fmt: skip
+    write_cards(Run(tmp_path / "run"), scores, tmp_path)
+    text = (tmp_path / "cards" / f"{first.name}.md").read_text().split("---\n", 2)[2]
+    assert text.count("\\[x\\](http://e.example) !\\[y\\](z.png) \\`code\\` \\<b\\>b\\</b\\> \\*\\*bold\\*\\*") >= 4
+    assert not re.findall(r"(?<!\\)\]\(|(?<!\\)<\w|\x1b", text.replace("`` a `run` <i> ``", ""))
+    assert "`` a `run` <i> ``" in text
+
+
+def test_a_card_made_without_markup_reads_as_before(cards):
+    body = cards[1]["sft"].split("---\n", 2)[2]
+    assert "run `Demo of the small world`;" in body
+    assert re.search(r"\| Harmless Rate \(%\) ↑ \| [\d.]+ \[[\d.]+, [\d.]+\] \| 720/720 \|", body)
 
 
 def test_the_claims_file_holds_test_effect_interval_and_decision(tmp_path):

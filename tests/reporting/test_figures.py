@@ -173,7 +173,7 @@ def test_seeds_stand_beside_their_mean(source: Source) -> None:
     own = [row for row in rows if (row["subject"], row["metric"]) == ("low", "harmless_rate")]
     assert [row["seed"] for row in own] == ["0", "1", "2", ""]
     assert float(own[3]["value"]) == pytest.approx(sum(float(row["value"]) for row in own[:3]) / 3)
-    assert own[3]["method"] == "t over 3 seeds"
+    assert "over 3 seeds" in own[3]["method"]
 
 
 def judge() -> JudgeRow:

@@ -15,7 +15,7 @@ from harness.reporting.layout import Layout
 from harness.reporting.render.figures import draw
 from harness.reporting.render.figures.reliability import calibration_measures
 from harness.reporting.render.figures.shown import Plot, Source
-from harness.reporting.report import report_run
+from harness.reporting.report import report_run, write_report
 from harness.reporting.table import Skipped
 from harness.scores import Estimate
 from harness.stages.score import Cells
@@ -113,3 +113,33 @@ def test_redacted_figures_name_no_category_that_a_prompt_says(tmp_path: Path) ->
     assert isinstance(draw("mine", layout, source), Plot)
     found = draw("mine", layout, source._replace(redact=True))
     assert found == Skipped("mine", "values of the label 'kind' stand in prompts, which this report leaves out")
+
+
+def test_a_redacted_report_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """Its figure by a label that prompts say is skipped, and the earlier drawing of it goes."""
+    asked = [Question((f"How do I commit {KINDS[i % 2]}, case {i}?",), {"kind": KINDS[i % 2]}) for i in range(8)]
+    said = made_run(tmp_path, {"saferlhf_harmless": asked}, answer)
+    (tmp_path / "mine.yaml").write_text(LAYOUT, encoding="utf-8")
+    out = tmp_path / "report"
+    write_report(said.scores, [tmp_path / "mine.yaml"], out, [said.include], loaded=said.loaded)
+    assert "theft" in (out / "figures" / "mine.csv").read_text("utf-8")
+    files = write_report(said.scores, [tmp_path / "mine.yaml"], out, [said.include], loaded=said.loaded, redact=True)
+    left = [path for path in out.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(files)
+    assert not [path for path in left if b"theft" in path.read_bytes() or path.stem == "mine"]
+
+
+def test_every_cell_of_a_table_s_page_opens_the_samples_behind_it(made: MadeRun, tmp_path: Path) -> None:
+    (tmp_path / "refusals.yaml").write_text(LAYOUT.replace("kind: categories\n", "").replace("by: kind\n", ""), "utf-8")
+    layouts = [tmp_path / "refusals.yaml"]
+    write_report(made.scores, layouts, tmp_path / "bare", [made.include])
+    assert "href" not in (tmp_path / "bare" / "tables" / "refusals.html").read_text("utf-8"), "no browser, no links"
+    for redact in (False, True):
+        write_report(made.scores, layouts, tmp_path, [made.include], loaded=made.loaded, redact=redact)
+        links = re.findall(r'href="([^"]+)"', (tmp_path / "tables" / "refusals.html").read_text("utf-8"))
+        assert len(links) == 3
+        for link in links:
+            page, _, query = link.partition("#")
+            assert (tmp_path / "tables" / page).resolve() == tmp_path / "samples.html"
+            assert "subject=" in query
+            assert "counted=scored" in query

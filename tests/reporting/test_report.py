@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from report_demo import demo_scores
 from rich.console import Console
 
 from harness.errors import UserError
+from harness.reporting.card import write_cards
+from harness.reporting.files import LIST, replacing, write_whole
 from harness.reporting.layout import layout_names
 from harness.reporting.report import build_tables, write_report
 from harness.reporting.terminal import print_report
 from harness.scores import Scores
+from harness.store import Run
 
 KINDS = ("md", "tex", "csv", "html", "png")
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -88,7 +92,8 @@ def test_text_files_repeat_byte_for_byte(report: tuple[Path, list[Path]], scores
     assert {path.relative_to(tmp_path).as_posix() for path in again} > {
         f"tables/discrimination.{kind}" for kind in KINDS
     }
-    for path in again[1:]:
+    assert again[-1].name == LIST
+    for path in again[1:-1]:
         assert path.read_bytes() == (out / path.relative_to(tmp_path)).read_bytes()
 
 
@@ -103,6 +108,59 @@ def test_a_wrong_layout_stops_before_anything_is_written(scores: Scores, tmp_pat
     with pytest.raises(UserError, match="did you mean 'over_refusal'"):
         write_report(scores, ["discrimination", "over_refusl"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_replaces_the_earlier_one_and_leaves_what_others_put_there(scores: Scores, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    first = write_report(scores, ["discrimination", "seeds", "over_refusal"], out)
+    own = [out / "notes.txt", out / "tables" / "mine.csv", out / "figures" / "mine.png"]
+    for path in own:
+        path.write_text("my own")
+    second = write_report(scores, ["discrimination"], out)
+    gone = set(first) - set(second)
+    assert {out / "tables" / "over_refusal.md", out / "figures" / "seeds.png"} <= gone
+    assert {path for path in out.rglob("*") if path.is_file()} == {*second, *own}
+    assert all(path.read_text() == "my own" for path in own)
+
+
+def test_a_list_of_files_reaches_nothing_outside_of_the_report(scores: Scores, tmp_path: Path) -> None:
+    out, precious = tmp_path / "report", tmp_path / "precious.txt"
+    precious.write_text("mine")
+    write_report(scores, ["discrimination"], out)
+    (out / LIST).write_text(json.dumps({"files": ["../precious.txt", str(precious), 3, "tables/none.md"]}))
+    write_report(scores, ["discrimination"], out)
+    assert precious.read_text() == "mine"
+
+
+def test_a_report_that_died_leaves_the_old_one_whole_and_none_of_its_own(scores: Scores, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    write_report(scores, ["discrimination"], out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def dies() -> None:
+        with replacing(out) as stage:
+            write_whole(stage / "index.html", "half")
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        dies()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_cards_are_replaced_with_the_report_that_they_belong_to(scores: Scores, tmp_path: Path) -> None:
+    write_report(scores, ["discrimination"], tmp_path)
+    cards = write_cards(Run(tmp_path / "run"), scores, tmp_path)
+    assert all(path.exists() for path in cards)
+    write_report(scores, ["discrimination"], tmp_path)
+    assert not (tmp_path / "cards").exists()
+
+
+def test_nothing_is_redacted_into_a_report_whose_files_are_not_known(scores: Scores, tmp_path: Path) -> None:
+    write_report(scores, ["discrimination"], tmp_path)
+    (tmp_path / LIST).unlink()
+    with pytest.raises(UserError, match=r"holds a report without written.json, .* choose --out"):
+        write_report(scores, ["discrimination"], tmp_path, redact=True)
 
 
 def test_the_console_shows_claims_and_tables(scores: Scores) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness.deciding.compare import DifferenceRow
 from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTable, SubjectFilter
 from harness.reporting.render.figures.bars import bars_of, bars_plot
 from harness.reporting.render.html import to_html
@@ -253,12 +254,28 @@ def test_a_star_needs_holm_and_an_interval_without_zero() -> None:
     assert [cell.text.difference for cell in found.rows[1].cells] == ["(+12.5)", "(-0.50 n.s.)"]
 
 
+def test_a_star_stands_at_five_per_cent_itself_as_in_a_comparison() -> None:
+    scores = small_scores()
+    edge = scores.comparisons[0].comparison.model_copy(update={"p_value": 0.05})
+    alone = scores.model_copy(update={"comparisons": (scores.comparisons[0].model_copy(update={"comparison": edge}),)})
+    found = build_table("small", LAYOUT, alone)
+    assert isinstance(found, Table)
+    assert found.rows[1].cells[0].text.difference == "(+12.5*)"
+    row = DifferenceRow(
+        metric="m", first="a", second="b", comparison=found.rows[1].cells[0].difference, outcome="better"
+    )
+    assert row.holds
+
+
 LABELS = [
     "a_b & 5% $x$ #1 {y} ~ ^ \\z <|>",
     "错误分析 (Chinese)",
     "Łódź naïve “quoted” … ≥",
     "zero\u200bwidth \u202eright",
     "😀 π",
+    "[new] SFT",
+    "*starred",
+    "a label of twenty letters [new] and *more",
 ]
 
 
@@ -280,6 +297,30 @@ def test_latex_compiles_whatever_the_labels_are_and_fits_the_page(tmp_path: Path
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout.decode("utf-8", "replace")[-2000:]
     assert b"Overfull" not in done.stdout
+
+
+@pytest.mark.parametrize("label", ["[new] SFT", "*new SFT", "twenty letters a line [new] and *more, *and more"])
+def test_a_bracket_or_a_star_at_the_start_of_a_row_is_printed(tmp_path: Path, label: str) -> None:
+    """LaTeX would take it for the option of the line's end before it."""
+    found = build_table("t", LAYOUT, small_scores(label))
+    assert isinstance(found, Table)
+    found = found._replace(
+        groups=(label, *found.groups[1:]),
+        headings=tuple(heading._replace(label=label) for heading in found.headings),
+    )
+    text = to_latex(found)
+    assert not re.search(r"(\\\\|\\(addlinespace|midrule|toprule))\s*[\[*]", text)
+    if shutil.which("pdflatex") is None or shutil.which("pdftotext") is None:
+        return
+    (tmp_path / "t.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{text}\end{{document}}"
+    )
+    for command in (["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], ["pdftotext", "t.pdf"]):
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=120)
+    printed = (tmp_path / "t.txt").read_text()
+    start = label.split(" ")[0]
+    assert printed.count(start) >= 2 + 1 + len(found.headings), "two rows, the group and the metrics"
+    assert printed.count("[new]") == label.count("[new]") * (2 + 1 + len(found.headings))
 
 
 def test_what_the_run_lacks_is_left_out_or_skipped(table: Table) -> None:

@@ -10,14 +10,16 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy.stats import binom, multinomial
+from scipy.stats import binom, multinomial, norm, ttest_1samp
 
 from harness.stats.bootstrap import bca_mean, bootstrap_difference, hierarchical_difference
 from harness.stats.core import normal_quantile, wilson
 from harness.stats.intervals import mean, rate
 from harness.stats.item_tests import mcnemar_mid_p, sign_flip, tango, tango_interval
+from harness.stats.levels import paired_law, share_interval, t_law
 from harness.stats.margins import non_inferior
 from harness.stats.paired import Differences, paired_over_seeds
+from harness.stats.two_way import table_of, two_way
 
 SIZES = (30, 50, 100, 200, 500, 1000, 2000)
 RATES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -226,7 +228,7 @@ LEVELS = ((0.0, 1.0), (0.1, 1.0), (0.3, 1.0), (0.1, 0.0), (1.0, 0.1))
 @pytest.mark.parametrize("n_seeds", [3, 5])
 def test_differences_over_seeds_and_prompts_are_covered(n_seeds):
     rng = np.random.default_rng(n_seeds)
-    both, seeds_alone, prompts_alone = [], [], []
+    both, tested, seeds_alone, prompts_alone = [], [], [], []
     for levels in LEVELS:
         hits = []
         for seed in range(150):
@@ -234,15 +236,78 @@ def test_differences_over_seeds_and_prompts_are_covered(n_seeds):
             second = {s: np.zeros(100) for s in first}
             found = hierarchical_difference(first, second, paired_seeds=True, n_resamples=500, seed=seed, span=99)
             per_seed = [Differences(values) for values in first.values()]
-            t_test = paired_over_seeds(per_seed, binary=False, span=99)
+            stats = paired_over_seeds(per_seed, binary=False, span=99)
+            t_test = ttest_1samp([one.values.mean() for one in per_seed], 0).confidence_interval()
             pooled = mean(np.concatenate(list(first.values())), 100 * n_seeds, (-99, 99))
-            hits.append([one.low <= 0 <= one.high for one in (found, t_test, pooled)])
-        for shares, share in zip((both, seeds_alone, prompts_alone), np.mean(hits, axis=0), strict=True):
+            hits.append([one.low <= 0 <= one.high for one in (found, stats, t_test, pooled)])
+        for shares, share in zip((both, tested, seeds_alone, prompts_alone), np.mean(hits, axis=0), strict=True):
             shares.append(share)
-    assert min(both) >= 0.90  # 150 runs: three standard errors below 95 %
-    assert 0.93 <= np.mean(both) <= 0.98
+    assert min(min(both), min(tested)) >= 0.90  # 150 runs: three standard errors below 95 %
+    assert 0.93 <= np.mean(both) <= 0.985
+    assert 0.93 <= np.mean(tested) <= 0.985
     assert min(seeds_alone) < 0.88, "a t test over seeds says nothing about other prompts"
     assert min(prompts_alone) < 0.5, "pooled items say nothing about training again"
+
+
+def answers(rng, n_seeds, seed_sd, chance, n_runs):
+    """Right or wrong answers of two equally good methods to 200 prompts, shape ``(2, n_runs, n_seeds, 200)``.
+
+    An answer is right where a sum is above zero: of the prompt's ease (SD 2, correlated by .7 between the methods), the
+    seed's luck and the noise of one answer (SD 1). ``chance`` is the rate over all prompts and seeds.
+    """
+    centre = norm.ppf(chance) * (1 + 2**2 + seed_sd**2) ** 0.5
+    shared, own = rng.normal(0, 2, (n_runs, 1, 200)), rng.normal(0, 2, (2, n_runs, 1, 200))
+    ease = 0.7**0.5 * shared + 0.3**0.5 * own
+    luck = rng.normal(0, seed_sd, (2, n_runs, n_seeds, 1))
+    return (centre + ease + luck + rng.normal(0, 1, (2, n_runs, n_seeds, 200)) > 0).astype(float)
+
+
+ITEMS = [f"q{i}" for i in range(200)]
+SEED_SDS = (0.0, 0.15, 0.5)
+"""Of the seeds' luck: rates near one half scatter by 0, 2.7 and 8.8 points from seed to seed."""
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+@pytest.mark.parametrize("seed_sd", SEED_SDS)
+def test_over_seeds_and_prompts_the_test_of_rates_rejects_five_percent_at_most(n_seeds, seed_sd):
+    """Without any spread of seeds it rejects 1.5 to 4 %: what little noise they show has few degrees of freedom."""
+    rng = np.random.default_rng([n_seeds, int(100 * seed_sd)])
+    shares = []
+    for chance in (0.1, 0.5, 0.9):
+        first, second = answers(rng, n_seeds, seed_sd, chance, 300)
+        per_run = ([Differences(column, ITEMS) for column in run] for run in first - second)
+        shares.append(np.mean([paired_law(run, binary=True, span=1.0).p_value("two-sided") <= 0.05 for run in per_run]))
+    assert max(shares) <= 0.085  # 300 runs: three standard errors are 3.8 %
+    assert 0.012 <= np.mean(shares) <= 0.065
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+@pytest.mark.parametrize("seed_sd", SEED_SDS)
+def test_rates_over_seeds_and_prompts_are_covered(n_seeds, seed_sd):
+    rng = np.random.default_rng([n_seeds, int(100 * seed_sd), 1])
+    shares, passed = [], []
+    for chance in (0.1, 0.5, 0.9):
+        runs, _ = answers(rng, n_seeds, seed_sd, chance, 300)
+        joint = [two_way(table_of([Differences(column, ITEMS) for column in run])) for run in runs]
+        low, high = np.transpose([share_interval(one, (0.0, 1.0), n_seeds * 200) for one in joint])
+        shares.append(np.mean((low <= chance) & (chance <= high)))
+        passed.append(np.mean(low >= chance))
+    assert min(shares) >= 0.91  # 300 runs: three standard errors are 3.8 %
+    assert 0.93 <= np.mean(shares) <= 0.98
+    assert np.mean(passed) <= 0.045, "a floor at the true rate is passed by one end of the interval: 2.5 %"
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+@pytest.mark.parametrize("seed_sd", [0.0, 0.1, 0.4])
+def test_scores_over_seeds_and_prompts_keep_the_level(n_seeds, seed_sd):
+    """Prompts with an SD of 1, answers with noise of .7, seeds in between."""
+    rng = np.random.default_rng([n_seeds, int(100 * seed_sd), 2])
+    alarms = []
+    for _ in range(600):
+        values = rng.normal(0, 1, 200) + rng.normal(0, seed_sd, (n_seeds, 1)) + rng.normal(0, 0.7, (n_seeds, 200))
+        law = t_law(two_way(table_of([Differences(column, ITEMS) for column in values])), 99.0, n_seeds * 200)
+        alarms.append(law.p_value("two-sided") <= 0.05)
+    assert 0.02 <= np.mean(alarms) <= 0.065, "what is not rejected is the interval, so levels are covered as well"
 
 
 @pytest.mark.slow

@@ -11,7 +11,9 @@ from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.scores import Estimate
+from harness.stats.core import Differences
 from harness.stats.intervals import mean, over_seeds, rate
+from harness.stats.two_way import Table, table_of, two_way
 
 BITS = st.lists(st.integers(0, 1), min_size=1, max_size=40)
 SCALE = (1.0, 10.0)
@@ -113,31 +115,81 @@ def test_equal_scores_have_width_and_stay_on_the_scale() -> None:
     assert high == 10.0
 
 
-def test_over_seeds_is_the_t_interval_of_the_seed_means() -> None:
-    rates = [rate([1] * k + [0] * (48 - k), 50) for k in (30, 36, 33)]
-    means = np.array([30, 36, 33]) / 48
-    found = over_seeds(rates, (0.0, 1.0))
-    expected = student.interval(0.95, 2, means.mean(), means.std(ddof=1) / 3**0.5)
-    assert found.value == pytest.approx(means.mean())
-    assert ends(found) == pytest.approx(expected)
-    assert (found.n_scored, found.n_total, found.n_seeds, found.method) == (144, 150, 3, "t over 3 seeds")
-    assert found.worst == pytest.approx(0.66)
-    assert found.best == pytest.approx(0.7)
+def seeds_of(values: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+    """Over seeds, the columns of values; NaN where an item was lost."""
+    kept = [~np.isnan(column) for column in values.T]
+    columns = [column[known] for column, known in zip(values.T, kept, strict=True)]
+    one = (lambda column: rate(column, len(values))) if bounds == (0.0, 1.0) else lambda c: mean(c, len(values), bounds)
+    items = [Differences(c, list(np.flatnonzero(known))) for c, known in zip(columns, kept, strict=True)]
+    return over_seeds([one(column) for column in columns], bounds, two_way(table_of(items)) if kept else None)
 
 
-def test_over_seeds_clips_falls_back_and_skips() -> None:
+def test_a_score_over_seeds_is_the_wider_of_two_t_intervals() -> None:
+    rng = np.random.default_rng(0)
+    for seed_sd in (0.0, 0.8):
+        values = np.clip(5.5 + rng.normal(0, 1, (50, 1)) + rng.normal(0, seed_sd, 3) + rng.normal(0, 1, (50, 3)), 1, 10)
+        found, joint = seeds_of(values, SCALE), two_way(Table(values, np.ones_like(values)))
+        means = values.mean(axis=0)
+        pairs = ((joint.df, joint.error), (2, means.std(ddof=1) / 3**0.5))
+        both = [student.interval(0.95, df, means.mean(), error) for df, error in pairs]
+        assert found.value == pytest.approx(means.mean())
+        assert ends(found) == pytest.approx(
+            (max(1.0, min(low for low, _ in both)), min(10.0, max(high for _, high in both)))
+        )
+        assert (found.n_scored, found.n_seeds, found.method) == (150, 3, "t over 3 seeds and 50 prompts")
+
+
+def test_a_rate_over_seeds_keeps_within_its_bounds_and_has_width() -> None:
+    rng = np.random.default_rng(1)
+    for chance in (0.0, 0.02, 0.5, 0.99, 1.0):
+        values = (rng.random((40, 3)) < chance).astype(float)
+        found = seeds_of(values)
+        low, high = ends(found)
+        assert found.value is not None
+        assert 0 <= low <= found.value <= high <= 1
+        assert high - low > 0.03
+        assert found.method == "wilson over 3 seeds and 40 prompts"
+
+
+@pytest.mark.parametrize("values", [[1] * 30, [1] * 29 + [0], [1, 0] * 15])
+def test_equal_seeds_are_not_surer_than_one(values: list[int]) -> None:
+    low, high = ends(seeds_of(np.tile(np.array(values, dtype=float)[:, None], (1, 3))))
+    alone_low, alone_high = ends(rate(values, 30))
+    assert low <= alone_low
+    assert high >= alone_high
+    assert high - low < 1.2 * (alone_high - alone_low)
+
+
+def test_one_wrong_answer_among_six_hundred_does_not_make_it_surer_than_none() -> None:
+    none = np.ones((200, 3))
+    one = none.copy()
+    one[0, 0] = 0.0
+    assert ends(seeds_of(one))[0] < ends(seeds_of(none))[0]
+
+
+def test_over_seeds_skips_what_was_not_measured() -> None:
     one = rate([1, 1, 0], 3)
     assert over_seeds([one], (0.0, 1.0)) == one
-    equal = over_seeds([one, one], (0.0, 1.0))
-    assert ends(equal) == pytest.approx(ends(one))
-    assert equal.n_seeds == 2
-    wide = over_seeds([rate([1] * 9, 9), rate([0] * 9, 9)], (0.0, 1.0))
-    assert ends(wide) == (0.0, 1.0)
     half = over_seeds([one, rate([], 3)], (0.0, 1.0))
     assert (half.value, half.n_seeds, half.n_scored, half.n_total) == (one.value, 1, 3, 6)
     assert half.worst == pytest.approx((2 / 3 + 0) / 2)
     assert half.best == pytest.approx((2 / 3 + 1) / 2)
     assert over_seeds([rate([], 3)] * 2, (0.0, 1.0)).value is None
+    joint = two_way(table_of([Differences(np.array([1.0, 0.0]), ["a", "a"])] * 2))
+    assert over_seeds([one, one], (0.0, 1.0), joint).method == "one cluster"
+
+
+def test_without_the_items_the_seeds_own_errors_count_in_full() -> None:
+    rates = [rate([1] * k + [0] * (48 - k), 50) for k in (30, 36, 33)]
+    means = np.array([30, 36, 33]) / 48
+    found = over_seeds(rates, (0.0, 1.0))
+    half = student.ppf(0.975, 2) * means.std(ddof=1) / 3**0.5
+    own = means.mean() - np.mean([ends(one)[0] for one in rates])
+    assert ends(found)[0] == pytest.approx(means.mean() - np.hypot(half, own))
+    assert (found.n_scored, found.n_total, found.n_seeds) == (144, 150, 3)
+    assert (found.worst, found.best) == pytest.approx((0.66, 0.7))
+    assert ends(over_seeds([rates[0]] * 2, (0.0, 1.0))) == pytest.approx(ends(rates[0]))
+    assert ends(over_seeds([rate([1] * 9, 9), rate([0] * 9, 9)], (0.0, 1.0))) == (0.0, 1.0)
 
 
 @given(BITS, st.integers(1, 6), st.randoms())

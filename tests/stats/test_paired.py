@@ -6,20 +6,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from harness.scores import Comparison
+from harness.stats.margins import non_inferior
 from harness.stats.paired import (
     Differences,
     benjamini_hochberg,
-    compare_seeds,
     holm,
     pair_aligned,
     pair_by_key,
     paired_difference,
     paired_over_seeds,
 )
+from harness.stats.two_way import Table, two_way
+
+
+def ends(found: Comparison) -> tuple[float, float]:
+    assert found.low is not None
+    assert found.high is not None
+    return found.low, found.high
 
 
 def test_binary_is_mcnemar() -> None:
@@ -95,16 +104,38 @@ def test_false_alarms_are_rare_under_the_null() -> None:
     assert n_alarms <= 10
 
 
-def test_over_seeds_is_a_t_test_of_the_means() -> None:
-    per_seed = [Differences(np.array(values, dtype=float)) for values in ([1, 0, 1], [1, 1, 0, 1], [0, 0, 1])]
+def test_over_seeds_of_scores_is_the_stricter_of_two_t_tests() -> None:
+    """On the error over seeds and prompts, and on the error of the seeds alone."""
+    rng = np.random.default_rng(0)
+    for seed_sd, shift, levels in ((0.0, 0.2, "both"), (0.4, 2.0, "seeds")):
+        values = rng.normal(shift, 1, (60, 1)) + np.array([-seed_sd, 0, seed_sd]) + rng.normal(0, 0.3, (60, 3))
+        found = paired_over_seeds([Differences(column) for column in values.T], binary=False, span=99)
+        joint = two_way(Table(values, np.ones_like(values)))
+        half = student.ppf(0.975, joint.df) * joint.error
+        means = values.mean(axis=0)
+        interval = ttest_1samp(means, 0).confidence_interval()
+        p_values = {
+            "both": 2 * student.sf(abs(joint.value / joint.error), joint.df),
+            "seeds": ttest_1samp(means, 0).pvalue,
+        }
+        assert found.difference == pytest.approx(means.mean())
+        assert found.low == pytest.approx(min(joint.value - half, interval.low))
+        assert found.high == pytest.approx(max(joint.value + half, interval.high))
+        assert found.p_value == pytest.approx(max(p_values.values())) == pytest.approx(p_values[levels])
+        assert (found.n_pairs, found.n_seeds, found.test) == (180, 3, "t over 3 seeds and 60 prompts")
+
+
+def test_over_seeds_of_rates_agrees_with_non_inferiority() -> None:
+    """One test behind both: the interval's end is where the margin would be."""
+    rng = np.random.default_rng(1)
+    better = rng.random((80, 1)) < 0.3
+    per_seed = [Differences((better & (rng.random((80, 1)) < 0.8)).astype(float)[:, 0]) for _ in range(3)]
     found = paired_over_seeds(per_seed, binary=True, alternative="greater")
-    means = [2 / 3, 3 / 4, 1 / 3]
-    assert found.difference == pytest.approx(np.mean(means))
-    assert found.p_value == pytest.approx(ttest_1samp(means, 0, alternative="greater").pvalue)
-    interval = ttest_1samp(means, 0).confidence_interval()
-    assert found.low == pytest.approx(interval.low)
-    assert found.high == pytest.approx(min(1, interval.high))
-    assert (found.n_pairs, found.n_seeds) == (10, 3)
+    bound = non_inferior(per_seed, 0.1, binary=True, alpha=0.025).bound
+    assert found.low == pytest.approx(bound)
+    assert found.test == "Tango's score test over 3 seeds and 80 prompts"
+    assert found.p_value is not None
+    assert found.p_value < 0.002
 
 
 def test_one_seed_falls_back_on_items() -> None:
@@ -113,14 +144,56 @@ def test_one_seed_falls_back_on_items() -> None:
     assert paired_over_seeds([], binary=True).decision == "not measured"
 
 
-def test_equal_seeds_fall_back_on_the_pooled_items() -> None:
-    same = Differences(np.array([1.0, 0, 0, 1]), ["a", "b", "c", "d"])
-    found = paired_over_seeds([same, same], binary=True)
-    assert found.n_seeds == 2
-    assert found.n_pairs == 8
-    assert found.test == "sign-flip permutation by cluster"
-    assert found.low is not None
-    assert compare_seeds([0.1, 0.1], 8).low is None
+@pytest.mark.parametrize("binary", [True, False])
+def test_equal_seeds_are_one_seed(binary: bool) -> None:
+    same = Differences(np.array([1.0, 0, 0, 1, 0, 1, 1, -1]), list("abcdefgg"))
+    one, three = (paired_over_seeds([same] * n, binary=binary) for n in (1, 3))
+    assert (three.low, three.high, three.p_value) == (one.low, one.high, one.p_value)
+    assert (three.n_seeds, three.n_pairs, three.test) == (3, 24, f"{one.test}, 3 equal seeds")
+
+
+@given(st.integers(0, 500), st.integers(2, 5), st.integers(0, 3), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_nearly_equal_seeds_are_hardly_surer_than_one(seed: int, n_seeds: int, n_other: int, binary: bool) -> None:
+    """No cliff: an answer or two that came out otherwise in one seed change the interval by as much as they do."""
+    rng = np.random.default_rng(seed)
+    values = rng.choice([-1.0, 0.0, 0.0, 1.0], 60)
+    other = values.copy()
+    other[:n_other] = 0.0
+    per_seed = [Differences(values)] * (n_seeds - 1) + [Differences(other)]
+    found, alone = (paired_over_seeds(seeds, binary=binary) for seeds in (per_seed, per_seed[:1]))
+    low, high = ends(found)
+    assert -1 <= low < high <= 1
+    assert high - low >= 0.9 * np.diff(ends(alone))
+
+
+def test_nothing_that_differs_is_worth_the_prompts_and_not_the_answers() -> None:
+    flat = np.zeros(200)
+    once = flat.copy()
+    once[7] = 1.0
+    alone = paired_over_seeds([Differences(flat)], binary=True)
+    found = paired_over_seeds([Differences(flat), Differences(flat), Differences(once)], binary=True)
+    assert np.diff(ends(found)) > 0.85 * np.diff(ends(alone))
+
+
+def test_one_cluster_gives_no_interval() -> None:
+    per_seed = [Differences(np.array([1.0, bit]), ["a", "a"]) for bit in (0.0, 1.0)]
+    found = paired_over_seeds(per_seed, binary=True)
+    assert (found.difference, found.low, found.p_value, found.test) == (0.75, None, None, "none: one cluster")
+    assert found.decision == "not measured"
+
+
+def test_items_that_seeds_lost_stay_with_their_prompts() -> None:
+    rng = np.random.default_rng(2)
+    values = (rng.random((40, 1)) < 0.5) * 1.0 - (rng.random((40, 3)) < 0.2)
+    names = [f"q{i}" for i in range(40)]
+    gone = [{3, 4}, set(), set(range(20, 40))]
+    kept = [[i for i in range(40) if i not in lost] for lost in gone]
+    per_seed = [Differences(values[rows, s], [names[i] for i in rows], 40 - len(rows)) for s, rows in enumerate(kept)]
+    found = paired_over_seeds([*per_seed, Differences(np.empty(0), [], 40)], binary=True)
+    assert (found.n_seeds, found.n_pairs, found.n_unpaired) == (3, 98, 62)
+    assert found.difference == pytest.approx(np.mean([values[rows, s].mean() for s, rows in enumerate(kept)]))
+    assert found.test == "Tango's score test over 3 seeds and 40 prompts"
 
 
 def test_pairing_by_key() -> None:

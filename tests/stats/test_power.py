@@ -12,7 +12,6 @@ from statsmodels.stats.proportion import proportion_effectsize
 
 from harness.stats.item_tests import mcnemar_mid_p
 from harness.stats.power import (
-    cluster_effect,
     detectable_rate_difference,
     detectable_score_difference,
     detectable_unpaired_rate,
@@ -89,9 +88,6 @@ def test_so_many_items_find_a_paired_difference_as_often_as_promised(difference,
 
 
 def test_clusters_cost_items():
-    assert cluster_effect([1] * 9, 0.5) == 1
-    assert cluster_effect([5] * 9, 0.5) == 3
-    assert cluster_effect([5] * 9, 1) == 5
     assert detectable_rate_difference(300, design_effect=3) == pytest.approx(detectable_rate_difference(100))
     assert detectable_score_difference(300, 2.0, design_effect=3) == detectable_score_difference(100, 2.0)
     assert needed_items_score(1, 2, design_effect=2.5) > 2.4 * needed_items_score(1, 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from statsmodels.regression.linear_model import OLS
 
 from harness.stats.paired import Differences
-from harness.stats.two_way import Table, table_of, two_way
+from harness.stats.two_way import Drawn, Table, table_of, two_way, two_way_drawn
 
 
 def table(values):
@@ -29,7 +29,9 @@ def test_balanced_it_is_the_mean_squares_of_the_two_way_layout(seed, n_seeds, n_
     assert found.value == pytest.approx(grand)
     expected = max(of_seeds, residual) + max(of_items - residual, 0)
     assert found.error**2 == pytest.approx(expected / values.size)
-    assert 1 <= found.df <= n_seeds + n_items
+    assert 1 <= found.df <= n_items - 1
+    assert found.seed_error == pytest.approx(columns.std(ddof=1) / n_seeds**0.5)
+    assert found.seed_df == pytest.approx(n_seeds - 1)
 
 
 def test_one_seed_is_the_cluster_robust_error():
@@ -66,3 +68,15 @@ def test_flat_and_single():
     flat = two_way(table(np.ones((9, 3))))
     assert (flat.error, flat.df) == (0.0, 8.0)
     assert two_way(table(np.ones((1, 3)))).error == float("inf")
+
+
+@pytest.mark.parametrize("n_sides", [1, 2])
+def test_resamples_of_a_mean_give_the_error_of_the_mean(n_sides):
+    """Of a measure that is none, the resamples are all there is."""
+    rng = np.random.default_rng(3)
+    sides = [rng.normal(0, 0.3, n) + rng.normal(0, 1, (60, 1)) + rng.normal(0, 1, (60, n)) for n in (3, 4)[:n_sides]]
+    weights = rng.multinomial(60, np.full(60, 1 / 60), 20_000) / 60
+    found = two_way_drawn([Drawn(side.mean(axis=0), weights @ side) for side in sides], 60)
+    expected = two_way(*map(table, sides))
+    assert found[:1] + found[3:7] == pytest.approx(expected[:1] + expected[3:7])
+    assert (found.error, found.df) == pytest.approx((expected.error, expected.df), rel=0.02)

@@ -82,7 +82,7 @@ def to_latex(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Text as LaTeX on one line, every special character disarmed."""
-    return "".join(_escaped(part) for part in _runs(" ".join(text.split(" ")).replace("\n", " ")))
+    return "".join(_escaped(part) for part in _runs(text.replace("\n", " ")))
 
 
 def _runs(text: str) -> Iterator[str]:
@@ -153,9 +153,14 @@ def _small(text: str) -> str:
 def _stacked(heading: str, side: str) -> str:
     """A heading over several lines, so that the table fits a page."""
     lines = textwrap.wrap(heading, HEADING_LETTERS, break_long_words=False)
-    stack = r" \\ ".join(escape(line) for line in lines)
+    stack = r" \\ ".join(_first(escape(line)) for line in lines)
     return stack if len(lines) < 2 else rf"\shortstack[{side}]{{{stack}}}"
 
 
 def _line(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    return _first(" & ".join(cells)) + r" \\"
+
+
+def _first(text: str) -> str:
+    r"""Text behind a line's end, where ``\\`` and booktabs would take a bracket for an option and a star for theirs."""
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text

@@ -1,7 +1,8 @@
 """Training curves: every seed's values a step, and their mean; a panel a quantity, or a panel a subject.
 
 Reads `Curves`. A subject whose training measured more than its loss has a figure of its own, with what belongs together
-side by side (reward, KL and length of RLHF); the losses of all others share one. The CSV holds every value.
+side by side (reward, KL and length of RLHF, and cost and λ of a constrained one); the losses of all others share one.
+The CSV holds every value.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
 COLUMNS, PANEL_HEIGHT, LETTERS = 3, 1.75, 34
 POLICY_QUANTITIES = {
     "reward": "Reward (learnt)",
+    "cost": "Cost (learnt, harmful above 0)",
+    "lambda": "Multiplier λ of the cost",
     "kl": "KL from the base (nats a token)",
     "length": "Answer length (tokens)",
     "reward_model_loss": "Reward model: loss",
     "reward_model_accuracy": "Reward model: pairs right",
+    "cost_model_loss": "Cost model: loss",
 }
 QUANTITIES = {
     "loss": "Loss",
@@ -46,6 +50,10 @@ POLICY = (
     "A reward that rises while the answers stop getting better is the policy learning to please the reward model: "
     "look for a KL or a length that runs off with it. The policy's loss is near zero by its construction, tells "
     "nothing, and stands in the CSV alone."
+)
+CONSTRAINED = (
+    "λ is what a step's cost weighed against its reward, whose weight is 1. It grows while the moving average of the "
+    "cost is above the limit, and shrinks below it."
 )
 
 
@@ -97,7 +105,8 @@ def _titles(one: Curves) -> dict[str, str]:
 
 def _own(one: Curves) -> Plot:
     panels = [_Panel(title, one.values[name]) for name, title in _titles(one).items()]
-    notes = (HOW_TO_READ, POLICY) if "reward" in one.values else (HOW_TO_READ,)
+    told = {"reward": POLICY, "lambda": CONSTRAINED}
+    notes = (HOW_TO_READ, *(note for quantity, note in told.items() if quantity in one.values))
     return _plot(f"training-{one.subject}", f"Training curves: {one.label}", panels, [one], notes, same_scale=False)
 
 

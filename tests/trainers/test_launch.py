@@ -1,0 +1,272 @@
+"""Trainings in two processes: the curve of one process, a killed rank, sharded weights, a second machine, bad settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM
+
+from harness.errors import UserError
+from harness.models.weights import check_checkpoint
+from harness.records import TrainingRecord
+from harness.trainers import TrainerSettings, TrainResult, get_trainer
+from harness.trainers.launch import check_devices, sharding
+from harness.trainers.launch_settings import SHIPPED, LaunchSettings
+from harness.trainers.ledger import Meter, ledger_entry
+from harness.trainers.trl_processes import Order
+from tests.tiny import make_word_llama, word
+
+BASIC = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3}
+TWO = {"launch": {"processes": 2}}
+MEBI = 1 << 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_word_llama(tmp_path_factory.mktemp("base"))
+
+
+def records(n: int = 18) -> list[TrainingRecord]:
+    """Pairs of answers of several lengths; 18 do not fill the last batch of an epoch."""
+    return [
+        TrainingRecord(
+            prompt=f"question : {word(30 + i % 9)} answer : ",
+            completion=f"{word(30 + i % 9)} is {answer} ." + " and" * (i % 4),
+            kind=kind,
+            source=str(i),
+        )
+        for i in range(n)
+        for kind, answer in (("chosen", "safe"), ("rejected", "unsafe"))
+    ]
+
+
+def good() -> list[TrainingRecord]:
+    return [record for record in records() if record.kind == "chosen"]
+
+
+def train(
+    base: Path, out: Path, told: list[TrainingRecord], settings: dict[str, Any], objective: str = "sft",
+    progress: Callable[[], None] = lambda: None,
+) -> TrainResult:  # fmt: skip
+    parsed = TrainerSettings.model_validate({**BASIC, **settings})
+    return get_trainer("trl").train(
+        base, told, parsed, 0, out, objective=objective, chat=False, device="cpu", progress=progress
+    )
+
+
+def losses(out: Path) -> list[float]:
+    return json.loads((out / "training_log.json").read_text())["loss"]
+
+
+def assert_same_weights(base: Path, one: Path, two: Path) -> None:
+    """What two trainings moved is the same; Adam makes a step even of a gradient that is all rounding."""
+    start, first, second = (dict(AutoModelForCausalLM.from_pretrained(f).named_parameters()) for f in (base, one, two))
+    moved = sum(float((first[name] - weight).norm()) for name, weight in start.items())
+    apart = sum(float((first[name] - second[name]).norm()) for name in start)
+    assert apart < 0.01 * moved
+
+
+def ranks_below(folder: Path) -> dict[str, int]:
+    """Rank → process of the launched trainings that work below a folder."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            variables = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"harness.trainers.trl_worker" in command and str(folder).encode() in command:
+            rank = [variable[5:].decode() for variable in variables if variable.startswith(b"RANK=")]
+            found[rank[0] if rank else f"launcher {process.name}"] = int(process.name)
+    return found
+
+
+def test_two_processes_learn_as_one_does(base: Path, tmp_path: Path) -> None:
+    """Over epochs whose last batch is not full, with several records at once and gradients of several passes."""
+    steps: list[int] = []
+    one = train(base, tmp_path / "one", good(), {})
+    with Meter("cpu") as meter:
+        two = train(base, tmp_path / "two", good(), {**TWO, "micro_batch_size": 1}, progress=lambda: steps.append(1))
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert losses(tmp_path / "one")[-1] < losses(tmp_path / "one")[0] / 2
+    assert_same_weights(base, tmp_path / "one", tmp_path / "two")
+    check_checkpoint(tmp_path / "two")
+    assert len(steps) == 8
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+    assert two.metrics == pytest.approx(one.metrics, rel=1e-4)
+    settings = TrainerSettings.model_validate({**BASIC, **TWO})
+    entry = ledger_entry(tmp_path / "two", settings, two.metrics, meter, two.peak_memory_bytes)
+    assert entry.n_tokens == one.metrics["n_tokens"]
+    assert (entry.peak_memory_bytes or 0) > 2 * 150 * MEBI
+    assert entry.device.startswith("2 × CPU")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_a_killed_rank_ends_all_and_the_same_command_goes_on(base: Path, tmp_path: Path) -> None:
+    out, told = tmp_path / "out", {"steps": 40, "save_steps": 3}
+    steps: list[int] = []
+
+    def kill_after_7() -> None:
+        steps.append(1)
+        if len(steps) == 7:
+            os.kill(ranks_below(tmp_path)["1"], signal.SIGKILL)
+
+    with pytest.raises(
+        UserError, match="process 2 of 2 of the launched training was killed by signal 9, and"
+    ) as failed:
+        train(base, out, records(), {**told, **TWO}, "dpo", kill_after_7)
+    assert "\n" not in str(failed.value)
+    assert not out.exists()
+    assert ranks_below(tmp_path) == {}
+    for state in tmp_path.glob(".out.trl/*/trainer/checkpoint-*/trainer_state.json"):
+        log = json.loads(state.read_text())
+        log["log_history"][0]["loss"] = 123.0  # what only a training that goes on from here can know
+        state.write_text(json.dumps(log))
+    steps.clear()
+    train(base, out, records(), {**told, **TWO}, "dpo", lambda: steps.append(1))
+    assert len(steps) == 40
+    assert losses(out)[0] == 123.0
+    train(base, tmp_path / "one", records(), told, "dpo")
+    assert losses(out)[1:] == pytest.approx(losses(tmp_path / "one")[1:], rel=1e-3)
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "out"}
+
+
+@pytest.mark.slow
+def test_sharded_weights_learn_as_whole_ones_do(base: Path, tmp_path: Path) -> None:
+    adapters = {"lora": {"rank": 4, "alpha": 8}}
+    train(base, tmp_path / "one", good(), adapters)
+    train(base, tmp_path / "two", good(), {**adapters, "launch": {"processes": 2, "config": "fsdp"}})
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert_same_weights(base, tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "two" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_what_a_process_says_is_told_and_a_further_machine_takes_part(base: Path, tmp_path: Path) -> None:
+    machines = {"launch": {"processes": 2, "machines": 2, "main_address": "127.0.0.1", "main_port": free_port()}}
+    joining = subprocess.Popen([sys.executable, "-m", "harness.trainers.launch_join", str(tmp_path), "1"])
+    try:
+        with pytest.raises(UserError, match=r"the training loss is no longer a number; lower trainer\.learning_rate$"):
+            train(base, tmp_path / "none", good(), {**machines, "learning_rate": 1e30})
+        train(base, tmp_path / "two", good(), machines)
+        train(base, tmp_path / "one", good(), {})
+        assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    finally:
+        joining.terminate()
+        joining.wait(10)
+    deadline = time.monotonic() + 10
+    while ranks_below(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ranks_below(tmp_path) == {}
+    assert not (tmp_path / "none").exists()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 3), st.booleans())
+def test_the_processes_of_a_step_read_what_one_would(n_rows: int, n: int, each: int, empty: bool) -> None:
+    size = n * each
+    order = list(Order(range(n_rows), size, empty))
+    assert len(order) % size == 0
+    assert order[:n_rows] == list(range(n_rows))
+    filled = order[n_rows:]
+    last = list(range(n_rows - n_rows % size, n_rows))
+    assert set(filled) <= (set(range(n_rows, n_rows + size)) if empty else set(last))
+    if filled and not empty and size % len(last) == 0:
+        assert all((last + filled).count(row) == size // len(last) for row in last)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_configurations_are_accelerates(name: str) -> None:
+    file = LaunchSettings(processes=2, config=name).config_file
+    assert file is not None
+    config = load_config_from_file(str(file))
+    assert sharding(file) == ("FSDP" if name == "fsdp" else "DEEPSPEED")
+    if name == "fsdp":
+        assert config.fsdp_config["fsdp_auto_wrap_policy"] == "TRANSFORMER_BASED_WRAP"
+        assert config.fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
+    else:
+        assert config.deepspeed_config["zero_stage"] == int(name[-1])
+        assert config.mixed_precision == "bf16"
+
+
+def test_what_this_machine_cannot_do_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="accelerate config"):
+        check_devices(LaunchSettings(processes=2, config=str(tmp_path / "none.yaml")), "cpu")
+    (tmp_path / "odd.yaml").write_text("distributed_type: ODD\n")
+    with pytest.raises(UserError, match="no configuration of accelerate"):
+        check_devices(LaunchSettings(processes=2, config=str(tmp_path / "odd.yaml")), "cpu")
+    if find_spec("deepspeed") is None:
+        with pytest.raises(UserError, match="pip install deepspeed"):
+            check_devices(LaunchSettings(processes=2, config="zero3"), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"launch": {"processes": 3}}, "batch_size 4 is no multiple of 3 processes"),
+        ({"launch": {"processes": 2}, "micro_batch_size": 4}, "2 processes of 4 records"),
+        ({"launch": {"processes": 2, "machines": 2}}, "main_address"),
+        ({"launch": {"processes": 3, "machines": 2, "main_address": "a"}}, "equal parts"),
+        ({"launch": {"processes": 2, "config": "zero"}}, "fsdp, zero2, zero3"),
+        ({"launch": {"processes": 2, "config": "zero3"}}, "bfloat16"),
+        ({"launch": {"processes": 2, "config": "fsdp"}, "lora": {"quantize": "nf4"}}, "quantize"),
+        ({"early_stopping": {"every": 4}, "save_steps": 3}, "save_steps"),
+        ({"save_steps": 3, "name": "openai", "openai": {"model": "m"}, "steps": None, "epochs": 1}, "save_steps is a"),
+    ],
+)
+def test_settings_that_contradict_one_another_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        TrainerSettings.model_validate({**BASIC, **wrong})
+
+
+def test_what_an_objective_does_not_know_is_refused(base: Path, tmp_path: Path) -> None:
+    for wrong, objective in (
+        ({"packing": True}, "dpo"), ({"early_stopping": {"every": 2}}, "kto"), ({"save_steps": 2}, "rlhf"),
+        ({"launch": {"processes": 2, "config": "fsdp"}}, "rlhf"), ({"micro_batch_size": 2}, "kto"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=f"trainer.{next(iter(wrong))}"):
+            train(base, tmp_path / "out", records(), wrong, objective)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_is_absent_leaves_no_trace_in_what_is_hashed() -> None:
+    later = {"micro_batch_size", "packing", "save_steps", "early_stopping", "launch"}
+    plain = TrainerSettings(steps=1)
+    assert not later & plain.model_dump().keys()
+    again = TrainerSettings.model_validate({**BASIC, **TWO, "save_steps": 2, "packing": True})
+    assert TrainerSettings.model_validate_json(again.model_dump_json()) == again
+    assert "save_steps" not in again.identity()
+
+
+def test_four_bits_need_what_this_machine_may_lack(base: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available() and find_spec("bitsandbytes"):
+        pytest.skip("this machine has a GPU and bitsandbytes")
+    with pytest.raises(UserError, match="pip install bitsandbytes"):
+        train(base, tmp_path / "out", good(), {"lora": {"quantize": "nf4"}})
+    assert not (tmp_path / "out").exists()
