@@ -16,16 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.records import Completion, Verdict
 from harness.scores import Scores
-from harness.stages.gather import item_values
+from harness.stages.gather import ITEM_MEANS, item_values
 from harness.stages.loading import LoadedRun, load
 from harness.stages.rescore import stored_scores
 from harness.store import Run, latest, read
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ITEM_MEANS = frozenset({"score", "rate", "accuracy", "recall", "invalid"})
-"""Kinds of metrics that are a mean over items; balanced accuracy, F1 and AUC are not, and have estimates alone."""
 
 
 class RunFrames(NamedTuple):

@@ -22,7 +22,7 @@ class Estimate(Record):
         low: Lower end of the interval, ``None`` where none can be given.
         high: Upper end.
         confidence: Nominal coverage of the interval.
-        method: How the interval was made, such as ``wilson``, ``cluster`` or ``t over 3 seeds``.
+        method: How the interval was made, such as ``wilson``, ``cluster`` or ``wilson over 3 seeds and 48 prompts``.
         n_scored: Items with a usable verdict.
         n_total: Items planned.
         worst: The value if every lost item had come out worst; ``None`` where the metric has no bounds.

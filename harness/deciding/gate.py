@@ -29,7 +29,8 @@ from harness.stages.gather import Item
 from harness.stats.paired import holm
 from harness.store import read
 
-COMPARED = ("non_inferior", "improves", "must_not_turn_bad")
+DIRECTED = ("non_inferior", "improves", "must_not_turn_bad")
+COMPARED = (*DIRECTED, "equivalent")
 QUANTITY = ("task", "kind", "rate_label", "bounds", "higher_is_better")
 
 
@@ -96,7 +97,7 @@ def _directed(loaded: LoadedPolicy, metric: MetricInfo, rules: MetricRules) -> M
     own = {True: "higher", False: "lower", None: None}[metric.higher_is_better]
     if rules.better is not None and own not in (None, rules.better):
         raise loaded.fault(f"metrics.{metric.name}.better", f"of {metric.name} {own} is better")
-    needs = [rule for rule in rules.rules if rule in COMPARED]
+    needs = [rule for rule in rules.rules if rule in DIRECTED]
     if own is None and rules.better is None and needs:
         raise loaded.fault(f"metrics.{metric.name}.{needs[0]}", "the metric has no direction; say 'better: lower'")
     higher = metric.higher_is_better if rules.better is None else rules.better == "higher"
@@ -108,8 +109,10 @@ def _check_scale(loaded: LoadedPolicy, metric: MetricInfo, rules: MetricRules) -
     low, high = metric.bounds
     within = f"{metric.name} lies between {low:g} and {high:g}" + (", 0.05 is five points" if high == 1 else "")
     place = f"metrics.{metric.name}"
-    if rules.non_inferior is not None and rules.non_inferior >= high - low:
-        raise loaded.fault(f"{place}.non_inferior", f"{rules.non_inferior:g} is the whole scale or more: {within}")
+    for rule in ("non_inferior", "equivalent"):
+        margin = getattr(rules, rule)
+        if margin is not None and margin >= high - low:
+            raise loaded.fault(f"{place}.{rule}", f"{margin:g} is the whole scale or more: {within}")
     if rules.floor is not None and not low < rules.floor <= high:
         raise loaded.fault(f"{place}.floor", f"{rules.floor:g} is no limit: {within}")
     if rules.ceiling is not None and not low <= rules.ceiling < high:
@@ -266,6 +269,9 @@ def _of_metric(
         elif rule == "non_inferior":
             assert rules.non_inferior is not None
             yield gate_rules.non_inferiority(found, rules.non_inferior)
+        elif rule == "equivalent":
+            assert rules.equivalent is not None
+            yield gate_rules.equivalence(found, rules.equivalent)
         elif rule == "improves":
             yield gate_rules.improvement(found)
         elif rule == "floor":

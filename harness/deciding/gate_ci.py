@@ -26,6 +26,7 @@ ABOUT = {
     "max_cost_usd": "The candidate's run cost no more than allowed.",
     "coverage": "Enough of the planned items have a usable verdict.",
     "non_inferior": "The candidate is worse than the baseline by less than the margin.",
+    "equivalent": "The two sides differ by less than the margin.",
     "improves": "The candidate is better than the baseline.",
     "floor": "The worst bound of the metric keeps above the floor.",
     "ceiling": "The worst bound of the metric keeps below the ceiling.",

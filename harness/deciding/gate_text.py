@@ -98,8 +98,10 @@ def why(rule: RuleResult) -> str:
 
 def numbers(found: Gate, rule: RuleResult) -> Numbers:
     """What a rule found, in the unit of its metric."""
-    signed = rule.rule in ("non_inferior", "improves")
+    signed = rule.rule in ("non_inferior", "equivalent", "improves")
     value, bound, limit = (_number(found, rule, value, signed) for value in (rule.value, rule.bound, rule.limit))
+    if rule.rule == "equivalent":
+        limit = limit.replace("+", "±")
     lost = f" (+{rule.n_lost} lost)" if rule.n_lost else ""
     return Numbers(value, bound, limit, "" if rule.n is None else f"{rule.n}{lost}")
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.deciding.compare import ALPHA, chosen_metrics, over_seeds
+from harness.deciding.compare import chosen_metrics, over_seeds
 from harness.deciding.gate_filled import End, filled, n_lost, planned_by
 from harness.deciding.mismatch import allowed, mismatches, remarks
 from harness.deciding.pairing import difference, paired_values
@@ -22,7 +22,7 @@ from harness.errors import UserError
 from harness.methods import method_trains
 from harness.records import Checkpoint, Finite, Record, Sample, content_hash
 from harness.scores import Comparison, Estimate, MetricInfo
-from harness.stats.paired import holm
+from harness.stats.selection import told_apart
 from harness.store import Run
 
 RECORDED = "recorded"
@@ -254,15 +254,15 @@ def _with_ties(points: Sequence[Point], test: Sequence[Side], chosen: Point, met
     """The points with their difference to the chosen one on the test half, and whether they are tied with it."""
     best = next(side for side in test if side.label == chosen.label)
     found = {side.label: difference(paired_values(side, best, metric.name)) for side in test if side is not best}
-    adjusted = dict(zip(found, holm([one.p_value for one in found.values()]), strict=True))
+    told = told_apart({label: one.p_value for label, one in found.items()})
     updated = []
     for point in points:
         if point is chosen:
             updated.append(point.model_copy(update={"tied": True}))
             continue
-        compared = found[point.label].model_copy(update={"p_adjusted": adjusted[point.label]})
+        compared = found[point.label].model_copy(update={"p_adjusted": told.adjusted[point.label]})
         tied = None
         if compared.p_adjusted is not None and compared.decision != "not measured":
-            tied = compared.p_adjusted > ALPHA
+            tied = point.label not in told.apart
         updated.append(point.model_copy(update={"to_best": compared, "tied": tied}))
     return updated

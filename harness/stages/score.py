@@ -37,6 +37,7 @@ from harness.stages.plan import trained_subjects
 from harness.stages.reliability import judge_rows
 from harness.stages.seal import write_seal
 from harness.stats import classification, intervals, measure_levels, paired, paired_measures
+from harness.stats.bootstrap import bca_mean
 from harness.stats.classification import Answers
 from harness.stats.family import as_family
 from harness.stats.two_way import TwoWay, table_of, two_way
@@ -114,7 +115,7 @@ def _estimates(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -
     for subject in config.subjects:
         for metric in metrics:
             found = [(seed, estimate(metric, subject.name, seed, cells)) for seed in config.seeds]
-            joint = estimate_over_seeds(metric, subject.name, config.seeds, cells)
+            joint = _together([one for _, one in found], metric, subject.name, config.seeds, cells)
             pairs: list[tuple[int | None, Estimate]] = [*found, (None, joint)]
             rows += [ScoreRow(subject=subject.name, metric=metric.name, seed=s, estimate=e) for s, e in pairs]
     return rows
@@ -129,14 +130,17 @@ def estimate(metric: MetricInfo, subject: str, seed: int, cells: Cells) -> Estim
     kept = [item.sample.cluster for item in items if item.sample.key in values]
     if metric.kind == "rate":
         return intervals.rate(list(values.values()), len(items), kept, higher_is_better=metric.higher_is_better)
-    return intervals.mean(
-        list(values.values()), len(items), metric.bounds, kept, higher_is_better=metric.higher_is_better
-    )
+    return bca_mean(list(values.values()), len(items), metric.bounds, kept, higher_is_better=metric.higher_is_better)
 
 
 def estimate_over_seeds(metric: MetricInfo, subject: str, seeds: Sequence[int], cells: Cells) -> Estimate:
     """One metric of one subject over its seeds: both they and the prompts count as drawn."""
-    per_seed = [estimate(metric, subject, seed, cells) for seed in seeds]
+    return _together([estimate(metric, subject, seed, cells) for seed in seeds], metric, subject, seeds, cells)
+
+
+def _together(
+    per_seed: Sequence[Estimate], metric: MetricInfo, subject: str, seeds: Sequence[int], cells: Cells
+) -> Estimate:
     joint = _over_levels(metric, subject, seeds, cells) if len(seeds) > 1 else None
     return intervals.over_seeds(per_seed, metric.bounds, joint)
 

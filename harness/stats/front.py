@@ -78,7 +78,7 @@ def standings(points: Mapping[str, Point], p_value: Callable[[str, str], float])
     """
     tested = [(a, b) for a in points for b in points if points[a][0] > points[b][0] and points[a][1] > points[b][1]]
     adjusted = holm([p_value(a, b) for a, b in tested])
-    off = {b for (_, b), p in zip(tested, adjusted, strict=True) if p is not None and p < ALPHA}
+    off = {b for (_, b), p in zip(tested, adjusted, strict=True) if p is not None and p <= ALPHA}
     below = {b for b in points if any(_dominates(points[a], points[b]) for a in points)}
     return {name: "off" if name in off else "open" if name in below else "front" for name in points}
 

@@ -12,15 +12,12 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from itertools import combinations
 
 import numpy as np
 
 from harness.stats.bootstrap import bca_mean, bootstrap_difference, hierarchical_difference
-from harness.stats.bradley_terry import Game, bradley_terry
 from harness.stats.margins import non_inferior
 from harness.stats.paired import pair_aligned, paired_difference
-from harness.stats.selection import tied_sets
 
 N_METHODS, N_ITEMS, N_SEEDS = 8, 10_000, 3
 NAMES = [f"m{i}" for i in range(N_METHODS)]
@@ -40,12 +37,6 @@ def steps() -> dict[str, Callable[[], object]]:
     seeds = [table(seed) for seed in range(N_SEEDS)]
     runs = {name: {seed: one[name] for seed, one in enumerate(seeds)} for name in NAMES}
     later = {name: {seed + N_SEEDS: column for seed, column in run.items()} for name, run in runs.items()}
-    games = [
-        Game(one, two, 0.5 if values[one][i] == values[two][i] else float(values[one][i] > values[two][i]))
-        for i in range(805)
-        for one, two in combinations(NAMES, 2)
-    ]
-    rounds = [i for i in range(805) for _ in combinations(NAMES, 2)]
     pairs = {name: [pair_aligned(one[name], one[NAMES[0]], CLUSTERS) for one in seeds] for name in NAMES[1:]}
     return {
         "BCa mean, 8 methods": lambda: [bca_mean(column, N_ITEMS, (1, 10)) for column in values.values()],
@@ -58,11 +49,9 @@ def steps() -> dict[str, Callable[[], object]]:
             hierarchical_difference(runs[name], later[NAMES[0]], paired_seeds=False, span=9) for name in NAMES[1:]
         ],
         "paired permutation, 7": lambda: [paired_difference(one, first, binary=False) for one in others],
-        "tied sets, 28 pairs": lambda: tied_sets(values, binary=False),
         "non-inferior over 3 seeds, 7": lambda: [
             non_inferior(each, 0.1, binary=False, span=9) for each in pairs.values()
         ],
-        f"Bradley-Terry, {len(games):,} comparisons": lambda: bradley_terry(games, rounds),
     }
 
 

@@ -329,3 +329,14 @@ def test_a_process_ends_with_the_verdict_s_exit_code(good, bad, baseline, policy
         found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert (found.returncode, found.stderr) == (code, "")
         assert found.stdout.splitlines()[-1].startswith("::notice title=gate::")
+
+
+def test_equivalence_is_a_rule_of_a_policy(good, bad, baseline, policy):
+    code, rule = decided(good, baseline, policy({"equivalent": 0.15}), f"{METRIC}: equivalent")
+    assert (code, rule["decision"], rule["limit"]) == (0, "pass", 0.15)
+    assert decided(bad, baseline, policy({"equivalent": 0.1}), f"{METRIC}: equivalent")[0] == 3
+    assert decided(good, baseline, policy({"equivalent": 0.001}), f"{METRIC}: equivalent")[0] == 4
+    refused = said(good, baseline, policy({"equivalent": 1.0}))
+    assert refused.code == 1
+    assert "equivalent: 1 is the whole scale or more" in refused.err
+    assert "±15.0" in said(good, baseline, policy({"equivalent": 0.15})).out

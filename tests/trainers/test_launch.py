@@ -81,7 +81,9 @@ def losses(out: Path) -> list[float]:
 
 def assert_same_weights(base: Path, one: Path, two: Path) -> None:
     """What two trainings moved is the same; Adam makes a step even of a gradient that is all rounding."""
-    start, first, second = (dict(AutoModelForCausalLM.from_pretrained(f).named_parameters()) for f in (base, one, two))
+    start, first, second = (
+        dict(AutoModelForCausalLM.from_pretrained(f).requires_grad_(False).named_parameters()) for f in (base, one, two)
+    )
     moved = sum(float((first[name] - weight).norm()) for name, weight in start.items())
     apart = sum(float((first[name] - second[name]).norm()) for name in start)
     assert apart < 0.01 * moved
@@ -153,13 +155,41 @@ def test_a_killed_rank_ends_all_and_the_same_command_goes_on(base: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_sharded_weights_learn_as_whole_ones_do(base: Path, tmp_path: Path) -> None:
-    adapters = {"lora": {"rank": 4, "alpha": 8}}
-    train(base, tmp_path / "one", good(), adapters)
-    train(base, tmp_path / "two", good(), {**adapters, "launch": {"processes": 2, "config": "fsdp"}})
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+@pytest.mark.parametrize("more", [{}, {"lora": {"rank": 4, "alpha": 8}}], ids=["full", "lora"])
+def test_sharded_weights_learn_and_stop_as_whole_ones_do(base: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+    more = {**more, "steps": 30, "learning_rate": 5e-3, "early_stopping": {"share": 0.3, "every": 2, "patience": 1}}
+    one = train(base, tmp_path / "one", good(), more)
+    two = train(base, tmp_path / "two", good(), {**more, "launch": {"processes": 2, "config": "fsdp"}})
+    logs = [json.loads((tmp_path / name / "training_log.json").read_text()) for name in ("one", "two")]
+    for quantity in ("loss", "dev_loss"):
+        assert logs[0][quantity] == pytest.approx(logs[1][quantity], rel=1e-3)
+    assert one.metrics == pytest.approx(two.metrics, rel=1e-3)
     assert_same_weights(base, tmp_path / "one", tmp_path / "two")
-    assert (tmp_path / "two" / "adapter" / "adapter_model.safetensors").is_file()
+    assert (tmp_path / "two" / "adapter" / "adapter_model.safetensors").is_file() == ("lora" in more)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_the_processes_end_with_whoever_asked_for_them(base: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tests.trainers.test_launch import TWO, good, train\n"
+        "train(Path(sys.argv[1]), Path(sys.argv[2]), good(), {**TWO, 'steps': 5000})\n"
+    )
+    command = [sys.executable, "-c", script, str(base), str(tmp_path / "out")]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."}) as asking:
+        await_that(lambda: any(path.stat().st_size for path in tmp_path.glob(".out.trl/*/progress")))
+        assert {"0", "1"} <= ranks_below(tmp_path).keys()
+        asking.kill()
+    await_that(lambda: not ranks_below(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def await_that(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -175,10 +205,7 @@ def test_what_a_process_says_is_told_and_a_further_machine_takes_part(base: Path
     finally:
         joining.terminate()
         joining.wait(10)
-    deadline = time.monotonic() + 10
-    while ranks_below(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert ranks_below(tmp_path) == {}
+    await_that(lambda: not ranks_below(tmp_path))
     assert not (tmp_path / "none").exists()
 
 

@@ -148,3 +148,13 @@ def test_there_may_be_no_ledger_and_a_broken_one_says_how_to_mend_it(tmp_path: P
         (tmp_path / "ledger.json").write_text(text)
         with pytest.raises(UserError, match=r"ledger\.json: .*delete it"):
             read_ledger(tmp_path)
+
+
+def test_processes_of_the_trainers_own_are_counted_as_it_measured_them(base: Path) -> None:
+    with Meter("cpu") as meter:
+        pass
+    launched = TrainerSettings.model_validate({**SETTINGS.model_dump(), "launch": {"processes": 2}})
+    entry = ledger_entry(base, launched, {}, meter, peak_memory_bytes=3 * MEBI)
+    assert entry.peak_memory_bytes == 3 * MEBI
+    assert entry.device == f"2 × {meter.device}"
+    assert ledger_entry(base, SETTINGS, {}, meter).peak_memory_bytes == meter.peak_memory_bytes

@@ -13,9 +13,9 @@ from harness.records import Sample, Verdict, VerdictOutcome, content_hash
 from harness.reporting.browser.categories import categories, is_sensitive
 from harness.reporting.browser.columns import column
 from harness.reporting.browser.grid import Axes, Grid
-from harness.reporting.browser.values import ITEM_MEANS, given_answers, metric_values
+from harness.reporting.browser.values import given_answers, metric_values
 from harness.scores import MetricInfo, Scores
-from harness.stages.gather import Item
+from harness.stages.gather import ITEM_MEANS, Item
 from harness.stages.loading import LoadedRun
 
 MISSING = "missing"

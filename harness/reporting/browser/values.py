@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.scores import MetricInfo
-from harness.stages.gather import Item, answers, item_values
+from harness.stages.gather import ITEM_MEANS, Item, answers, item_values
 from harness.tasks import LABELS
 
-ITEM_MEANS = frozenset({"score", "rate", "accuracy", "recall", "invalid"})
 DIGITS = 4
 NOT_ASKED = "n/a"
 """The value of an item that a metric does not ask for, and so cannot lose."""

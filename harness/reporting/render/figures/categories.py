@@ -29,8 +29,7 @@ from harness.reporting.render.figures.shown import Plot, Series, Shown, Source, 
 from harness.reporting.table import Skipped
 from harness.scores import Estimate, SubjectInfo
 from harness.stages.gather import Item
-from harness.stages.score import Cells, estimate
-from harness.stats.intervals import over_seeds
+from harness.stages.score import Cells, estimate_over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,8 +129,7 @@ def _estimates(subject: SubjectInfo, series: Series, cells: Cells, by: str) -> I
                 parts[category][seed].append(item)
     for category, part in parts.items():
         own = Cells({(subject.name, seed, metric.task): each for seed, each in part.items()})
-        per_seed = [estimate(metric, subject.name, seed, own) for seed in subject.seeds]
-        yield category, over_seeds(per_seed, metric.bounds)
+        yield category, estimate_over_seeds(metric, subject.name, subject.seeds, own)
 
 
 def _grouping(counts: Counter[str]) -> dict[str, str]:
