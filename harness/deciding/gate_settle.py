@@ -1,4 +1,4 @@
-"""What would settle an inconclusive rule: how many items, or training seeds, if what was seen stays as it is.
+"""What would settle an inconclusive rule: how many items, or seeds and items, if what was seen stays as it is.
 
 An approximation at 80 % power from `harness.stats.power`, the clusters' design effect included.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from harness.stats.core import FLAT, Clusters, FloatArray, cluster_codes, robust_spread
 from harness.stats.paired import Differences
 from harness.stats.power import needed_items_paired_rate, needed_items_score
+from harness.stats.two_way import table_of, two_way
 
 MOST = 10_000_000
 
@@ -31,9 +32,12 @@ def for_difference(per_seed: Sequence[Differences], distance: float, *, binary: 
     if distance <= FLAT:
         return "no further items would make it pass, if the difference stays as it is"
     if len(filled) > 1:
-        spread = float(np.std([pairs.values.mean() for pairs in filled], ddof=1))
-        if spread > FLAT:
-            return _told(needed_items_score(distance, spread, alpha=alpha), len(filled), "training seeds")
+        error = two_way(table_of(filled)).error
+        if FLAT < error < float("inf"):
+            n_seeds = len(filled)
+            times = needed_items_score(distance, error * n_seeds**0.5, alpha=alpha) / n_seeds
+            more = f"about {max(times, 1.1):.2g} times as many training seeds and items"
+            return f"{more}, if what was seen stays as it is"
     pairs = filled[0]
     effect = _design_effect(pairs.values, pairs.clusters)
     if binary:

@@ -86,6 +86,8 @@ def check_devices(launch: LaunchSettings, device: str) -> None:
     if config is not None and sharding(config) == "DEEPSPEED" and find_spec("deepspeed") is None:
         raise UserError(f"trainer.launch.config: {launch.config} needs DeepSpeed: pip install deepspeed")
     here, n_gpus = launch.processes // launch.machines, torch.cuda.device_count()
+    if config is not None and sharding(config) in ("FSDP", "DEEPSPEED") and (device == "cpu" or not n_gpus):
+        raise UserError("trainer.launch.config: accelerate shards weights on GPUs alone; leave config out on a CPU")
     if device != "cpu" and 0 < n_gpus < here:
         raise UserError(f"trainer.launch: {here} processes on this machine need as many GPUs, and it has {n_gpus}")
 

@@ -26,7 +26,7 @@ from harness.errors import UserError
 from harness.models.weights import check_checkpoint
 from harness.records import TrainingRecord
 from harness.trainers import TrainerSettings, TrainResult, get_trainer
-from harness.trainers.launch import check_devices, sharding
+from harness.trainers.launch import check_devices, command, sharding
 from harness.trainers.launch_settings import SHIPPED, LaunchSettings
 from harness.trainers.ledger import Meter, ledger_entry
 from harness.trainers.trl_processes import Order
@@ -94,11 +94,11 @@ def ranks_below(folder: Path) -> dict[str, int]:
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_bytes()
+            arguments = (process / "cmdline").read_bytes()
             variables = (process / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"harness.trainers.trl_worker" in command and str(folder).encode() in command:
+        if b"harness.trainers.trl_worker" in arguments and str(folder).encode() in arguments:
             rank = [variable[5:].decode() for variable in variables if variable.startswith(b"RANK=")]
             found[rank[0] if rank else f"launcher {process.name}"] = int(process.name)
     return found
@@ -156,7 +156,18 @@ def test_a_killed_rank_ends_all_and_the_same_command_goes_on(base: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"lora": {"rank": 4, "alpha": 8}}], ids=["full", "lora"])
-def test_sharded_weights_learn_and_stop_as_whole_ones_do(base: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+def test_sharded_weights_learn_and_stop_as_whole_ones_do(
+    base: Path, tmp_path: Path, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the shipped configuration and real shards, on the CPU, where `sharded_on_cpu` makes accelerate heed it."""
+
+    def sharded(*arguments: Any) -> list[str]:
+        made = command(*arguments)
+        return [*made[:-3], str(Path(__file__).with_name("sharded_on_cpu.py")), made[-1]]
+
+    monkeypatch.setattr("harness.trainers.launch.command", sharded)
+    monkeypatch.setattr("harness.trainers.launch.check_devices", lambda *_: None)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     more = {**more, "steps": 30, "learning_rate": 5e-3, "early_stopping": {"share": 0.3, "every": 2, "patience": 1}}
     one = train(base, tmp_path / "one", good(), more)
     two = train(base, tmp_path / "two", good(), {**more, "launch": {"processes": 2, "config": "fsdp"}})
@@ -165,6 +176,7 @@ def test_sharded_weights_learn_and_stop_as_whole_ones_do(base: Path, tmp_path: P
         assert logs[0][quantity] == pytest.approx(logs[1][quantity], rel=1e-3)
     assert one.metrics == pytest.approx(two.metrics, rel=1e-3)
     assert_same_weights(base, tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "weights_were").read_text() == "DTensor"
     assert (tmp_path / "two" / "adapter" / "adapter_model.safetensors").is_file() == ("lora" in more)
 
 
@@ -176,8 +188,8 @@ def test_the_processes_end_with_whoever_asked_for_them(base: Path, tmp_path: Pat
         "from tests.trainers.test_launch import TWO, good, train\n"
         "train(Path(sys.argv[1]), Path(sys.argv[2]), good(), {**TWO, 'steps': 5000})\n"
     )
-    command = [sys.executable, "-c", script, str(base), str(tmp_path / "out")]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."}) as asking:
+    asked = [sys.executable, "-c", script, str(base), str(tmp_path / "out")]
+    with subprocess.Popen(asked, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."}) as asking:
         await_that(lambda: any(path.stat().st_size for path in tmp_path.glob(".out.trl/*/progress")))
         assert {"0", "1"} <= ranks_below(tmp_path).keys()
         asking.kill()
@@ -251,6 +263,8 @@ def test_what_this_machine_cannot_do_is_told_before_anything_starts(tmp_path: Pa
     if find_spec("deepspeed") is None:
         with pytest.raises(UserError, match="pip install deepspeed"):
             check_devices(LaunchSettings(processes=2, config="zero3"), "cpu")
+    with pytest.raises(UserError, match="on GPUs alone"):
+        check_devices(LaunchSettings(processes=2, config="fsdp"), "cpu")
 
 
 @pytest.mark.parametrize(
