@@ -184,7 +184,7 @@ class Worker:
         settings = self.config.trainer_of(subject)
         base = base_folder(self.config.bases()[seed])
         identified: dict[str, Any] = {
-            "recipe": content_hash([subject.method, settings.model_dump(mode="json")]),
+            "recipe": content_hash([subject.method, settings.identity()]),
             "data": content_hash([record.to_line() for record in records]),
             "base": settings.openai.model if settings.openai else _weights(base),
         }

@@ -140,9 +140,9 @@ class TrainerSettings(BaseModel):
     beta: Finite = Field(default=0.1, gt=0)
     sft_first: bool = False
     rlhf: RlhfSettings = RlhfSettings()
-    command: CommandSettings | None = None
-    openai: OpenAISettings | None = None
-    options: dict[str, JsonValue] = {}
+    command: CommandSettings | None = Field(default=None, exclude_if=_absent)
+    openai: OpenAISettings | None = Field(default=None, exclude_if=_absent)
+    options: dict[str, JsonValue] = Field(default={}, exclude_if=_absent)
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainerSettings:
