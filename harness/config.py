@@ -23,6 +23,7 @@ from harness.methods import METHODS, AnalysisSettings, method_asks, method_needs
 from harness.records import Finite, Style
 from harness.rows.overlap import NEAR
 from harness.trainers import TRAINERS, TrainerSettings
+from harness.trainers.base import LENGTHS
 
 
 def _as_list(value: Any) -> Any:
@@ -354,6 +355,12 @@ class RunConfig(Part):
         if trainer.name not in TRAINERS:
             raise ValueError(str(unknown_name("trainer", trainer.name, TRAINERS)))
         self._check_analyses(subject)
+        shared = self.throughput.device != "cpu" or (trainer.launch is not None and trainer.launch.machines > 1)
+        if trainer.launch and shared and self.throughput.workers != 1:
+            raise ValueError(
+                f"subjects.{subject.name}: trainer.launch takes every device (and one port) for itself: "
+                "set throughput.workers to 1"
+            )
         if subject.analyst not in (None, "self", *self.models):
             raise ValueError(f"subjects.{subject.name}: {unknown_name('model', str(subject.analyst), self.models)}")
         if trainer.name == "openai" and "self" in (subject.mistakes, subject.analyst, *method_asks(subject.method)):
@@ -397,8 +404,17 @@ class RunConfig(Part):
         return next(subject for subject in self.subjects if subject.name == name)
 
     def trainer_of(self, subject: SubjectConfig) -> TrainerSettings:
-        """The trainer settings of a subject: the run's with the subject's on top."""
-        return TrainerSettings.model_validate({**self.trainer.model_dump(), **subject.trainer})
+        """The trainer settings of a subject: the run's with the subject's on top, blocks field by field.
+
+        A subject that says how long it trains (``epochs``, ``steps``, ``tokens``) need not take back how the run says it.
+        """
+        settings = self.trainer.model_dump()
+        if LENGTHS & subject.trainer.keys():
+            settings = {name: value for name, value in settings.items() if name not in LENGTHS}
+        for name, value in subject.trainer.items():
+            known = settings.get(name)
+            settings[name] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+        return TrainerSettings.model_validate(settings)
 
     def analyses_of(self, subject: SubjectConfig) -> AnalysisSettings:
         """Which mistakes and analyses a subject's data are made of; the defaults where its method has no analyst."""

@@ -200,7 +200,7 @@ class Worker:
                 chat=self.templates.chat, device=self.config.throughput.device,
                 progress=lambda: self.report(Event("steps", 1)),
             )  # fmt: skip
-        write_ledger(folder, ledger_entry(out, settings, result.metrics, meter))
+        write_ledger(folder, ledger_entry(out, settings, result.metrics, meter, result.peak_memory_bytes))
         served = read_served(out)
         weights = served.model if served else weights_hash(out)
         checkpoint = Checkpoint(

@@ -17,7 +17,7 @@ GROUP = "harness.trainers"
 _BUILT_IN = {
     "trl": (
         "harness.trainers.trl_trainer:TrlTrainer",
-        "TRL in this process: supervised, DPO, KTO or RLHF; all weights or LoRA",
+        "TRL, in one process or several: supervised, DPO, KTO or RLHF; all weights, LoRA, QLoRA",
     ),
     "command": (
         "harness.trainers.command:CommandTrainer",

@@ -25,6 +25,10 @@ GOOD = frozenset({"response", "chosen"})
 """Kinds of records that a model may learn to write as they are."""
 
 
+LENGTHS = frozenset({"epochs", "steps", "tokens"})
+"""Settings that say how long to train; exactly one is given."""
+
+
 def _absent(value: object) -> bool:
     """Whether a setting is left out of what is hashed: a recipe without it stays the recipe that it was."""
     return not value
@@ -94,7 +98,8 @@ class TrainerSettings(BaseModel):
     Attributes:
         name: The trainer.
         epochs: Passes over the records; or
-        steps: Optimiser steps. Exactly one of the two.
+        steps: Optimiser steps; or
+        tokens: Tokens to read, prompts and all passes counted, to the nearest whole step. Exactly one of the three.
         batch_size: Records a step, over all processes.
         micro_batch_size: Records that a device reads at once; gradients of several make up a step. All its records of
             a step where absent (with ``packing`` one block).
@@ -123,6 +128,7 @@ class TrainerSettings(BaseModel):
     name: str = "trl"
     epochs: Finite | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, gt=0, exclude_if=_absent)
     batch_size: int = Field(default=16, gt=0)
     micro_batch_size: int | None = Field(default=None, gt=0, exclude_if=_absent)
     learning_rate: Finite = Field(default=2e-5, gt=0)
@@ -146,9 +152,9 @@ class TrainerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainerSettings:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give epochs or steps, exactly one of the two")
-        if wrong := problem(self.name, self.command, self.openai, self.epochs):
+        if sum(length is not None for length in (self.epochs, self.steps, self.tokens)) != 1:
+            raise ValueError("give epochs, steps or tokens, exactly one of the three")
+        if wrong := problem(self.name, self.command, self.openai, self.epochs, self.steps):
             raise ValueError(wrong)
         if wrong := scaling_problem(self):
             raise ValueError(wrong)
@@ -159,11 +165,18 @@ class TrainerSettings(BaseModel):
         places = {"main_address", "main_port"}  # of the same training
         return self.model_dump(mode="json", exclude={"save_steps": True, "launch": places})
 
-    def n_steps(self, n_records: int) -> int:
-        """Optimiser steps for so many records (pairs count one) of one objective."""
+    def n_steps(self, n_records: int, n_tokens: int | None = None) -> int:
+        """Optimiser steps of one objective.
+
+        Args:
+            n_records: So many there are; pairs count one.
+            n_tokens: In all of them. A budget of tokens is 0 steps as long as they are not known.
+        """
         if self.steps is not None:
             return self.steps
-        assert self.epochs is not None
+        if self.epochs is None:
+            assert self.tokens is not None
+            return max(1, round(self.tokens * n_records / n_tokens / self.batch_size)) if n_tokens else 0
         return math.ceil(self.epochs * math.ceil(n_records / self.batch_size))
 
     def n_passes(self, n_records: int, n_steps: int) -> float:

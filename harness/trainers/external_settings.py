@@ -116,13 +116,15 @@ class OpenAISettings(BaseModel):
 
 
 def problem(
-    name: str, command: CommandSettings | None, openai: OpenAISettings | None, epochs: float | None
+    name: str, command: CommandSettings | None, openai: OpenAISettings | None, epochs: float | None, steps: int | None
 ) -> str | None:
     """What is wrong with the settings of a trainer of this name, if anything is."""
     if name == "command" and command is None:
         return "trainer command needs a block 'command' with its 'arguments'"
     if name == "command" and command is not None and epochs is None and "epochs" in placeholders(command.arguments):
         return "command.arguments hold {epochs}, but the length is given as steps: write {steps}, or give epochs"
+    if name == "command" and epochs is None and steps is None:
+        return "trainer command takes epochs or steps: how many tokens a step reads is the program's to know"
     if name == "openai" and openai is None:
         return "trainer openai needs a block 'openai' with the 'model' to fine-tune"
     if name == "openai" and (epochs is None or epochs != int(epochs)):

@@ -26,7 +26,7 @@ class LaunchSettings(BaseModel):
         main_address: The first machine's, as the others reach it.
         main_port: A free port there.
         config: How the model lies in memory: whole on every device (absent), ``fsdp`` (sharded, PyTorch), ``zero2`` or
-            ``zero3`` (DeepSpeed), or a configuration file of ``accelerate config``.
+            ``zero3`` (DeepSpeed), or a configuration file of ``accelerate config``. Shards need GPUs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

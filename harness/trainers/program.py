@@ -26,7 +26,9 @@ _NAMES = {
     *("HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "XDG_CACHE_HOME", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
     *("SCRATCH", "TOKENIZERS_PARALLELISM"),
 }
-_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "ROCR_", "HIP_", "OMP_", "MKL_", "TORCH_", "PYTORCH_", "TRITON_")
+_PREFIXES = (
+    *("LC_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "ROCR_", "HIP_", "OMP_", "MKL_", "TORCH_", "PYTORCH_", "TRITON_"),
+)
 _ANSI = re.compile(r"\x1b\[[\d;?]*[ -/]*[@-~]")
 _TAIL_BYTES, _LINE_LETTERS, _N_LINES = 1 << 16, 200, 3
 _LOCK_SECONDS = 30.0

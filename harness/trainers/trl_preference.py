@@ -26,6 +26,8 @@ from harness.trainers.trl_common import (
     tokens_read,
 )
 
+_ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids")
+
 
 class _Rows(NamedTuple):
     """Tokens to learn from, and what became of the records."""
@@ -62,7 +64,7 @@ def dpo(session: Session, records: Sequence[TrainingRecord]) -> Trained:
     from trl import DPOConfig, DPOTrainer
 
     found = fitting_pairs(session, records)
-    own = {"beta": session.settings.beta, "max_length": None, "max_steps": session.settings.n_steps(len(found.rows))}
+    own = {"beta": session.settings.beta, "max_length": None, "max_steps": _n_steps(session, found.rows)}
     return _optimise(session, found, DPOTrainer, DPOConfig, own)
 
 
@@ -90,12 +92,17 @@ def kto(session: Session, records: Sequence[TrainingRecord]) -> Trained:
     own = {
         "beta": session.settings.beta,
         "max_length": None,
-        "max_steps": session.settings.n_steps(len(rows)),
+        "max_steps": _n_steps(session, rows),
         "desirable_weight": max(1.0, n_bad / n_good),
         "undesirable_weight": max(1.0, n_good / n_bad),
     }
     counts = {"n_records": float(len(rows)), "n_dropped_too_long": float(tokens.n_too_long)}
     return _optimise(session, _Rows(rows, counts), KTOTrainer, KTOConfig, own)
+
+
+def _n_steps(session: Session, rows: Sequence[dict[str, Any]]) -> int:
+    answers = [(len(row["prompt_ids"]), len(row[name])) for row in rows for name in _ANSWERS if name in row]
+    return session.settings.n_steps(len(rows), sum(prompt + answer for prompt, answer in answers))
 
 
 def _optimise(session: Session, found: _Rows, trainer: Any, config: Any, own: dict[str, Any]) -> Trained:
@@ -114,9 +121,7 @@ def _optimise(session: Session, found: _Rows, trainer: Any, config: Any, own: di
     names = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies", "kl": "kl"}
     curves = {name: values for name, logged in names.items() if (values := curve(log, logged))}
     losses = curves["loss"]
-    n_loss_tokens = sum(
-        len(row[name]) for row in found.rows for name in ("chosen_ids", "rejected_ids", "completion_ids") if name in row
-    )
+    n_loss_tokens = sum(len(row[name]) for row in found.rows for name in _ANSWERS if name in row)
     seen = {
         "n_tokens": tokens_read(log),
         "n_loss_tokens_seen": n_loss_tokens * session.settings.n_passes(len(found.rows), len(losses)),

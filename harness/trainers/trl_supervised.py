@@ -85,7 +85,7 @@ def sft_trainer(session: Session, tokens: TokenRows, held: TokenRows | None = No
     config = SFTConfig(
         **arguments(
             session,
-            max_steps=settings.n_steps(len(rows)),
+            max_steps=settings.n_steps(len(rows), sum(len(row["input_ids"]) for row in rows)),
             max_length=None,
             packing=False,
             padding_free=settings.packing,

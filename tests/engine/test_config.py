@@ -37,6 +37,11 @@ def test_every_shipped_recipe_loads():
         ("tasks.vale_hijack=null", lambda config: "vale_hijack" not in config.tasks),
         ("subjects.sft.label=Mine", lambda config: config.subject("sft").label == "Mine"),
         ("subjects.sft.trainer={steps: 9}", lambda config: config.trainer_of(config.subject("sft")).steps == 9),
+        (
+            "subjects.sft.trainer={epochs: 2, rlhf: {steps: 7}}",  # another length, and one field of a block
+            lambda config: (found := config.trainer_of(config.subject("sft"))).steps is None
+            and (found.rlhf.steps, found.rlhf.generations) == (7, config.trainer.rlhf.generations),
+        ),
         ("claims.discrimination-beats-generation.text=x=y", lambda config: config.claims[0].text == "x=y"),
         ("description=a=b, c", lambda config: config.description == "a=b, c"),
         ("description=[a: b: c", lambda config: config.description == "[a: b: c"),
@@ -102,8 +107,8 @@ def test_an_unknown_name_tells_the_nearest(override, nearest):
         ("subjects.sft.weights_of=sft", "'sft' has no weights of its own"),
         ("subjects.sft.name=ma", "two subjects share the name 'ma'"),
         ("subjects.sft.name=../up", "subjects.2.name"),
-        ("subjects.sft.trainer={epochs: 1}", "give epochs or steps"),
-        ("trainer.epochs=1", "give epochs or steps"),
+        ("subjects.sft.trainer={epochs: 1, steps: 2}", "give epochs, steps or tokens"),
+        ("trainer.epochs=1", "give epochs, steps or tokens"),
         ("seeds=[0, 1, 0]", "twice"),
         ("seeds=[0, 1, 2]", "base: give one for all seeds or one a seed (2 for 3)"),
         ("trainer.learning_rate=.nan", "learning_rate"),
@@ -112,6 +117,7 @@ def test_an_unknown_name_tells_the_nearest(override, nearest):
         ("tasks.vale_harmless.limit=0", "limit"),
         ("threads=0", "threads"),
         ("tasks=3", "tasks"),
+        ("subjects.sft.trainer={launch: {processes: 2, machines: 2, main_address: h}}", "set throughput.workers to 1"),
         ("subjects.sft.style=polite", "style"),
         ("models.j={backend: openai, model: x, price: 3}", "models.j.price: needs a block of fields (input, output, "),
         ("models.j={backend: hf, model: x}", "models.j: backend hf needs 'path', not 'model'"),

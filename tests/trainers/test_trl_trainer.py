@@ -208,3 +208,30 @@ def test_settings_want_exactly_one_length_and_know_their_steps() -> None:
     assert TrainerSettings(epochs=2, batch_size=16).n_steps(33) == 6
     with pytest.raises(UserError, match="did you mean 'trl'"):
         get_trainer("trll")
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo", "kto"])
+def test_a_budget_of_tokens_is_kept_to_the_nearest_step(objective: str, words: Path, tmp_path: Path) -> None:
+    """However long the records, as many tokens are read: what makes rows of a table comparable in compute."""
+    read = []
+    for n_more in (0, 12):
+        records = [
+            TrainingRecord(
+                prompt=one.prompt, completion=f"{one.completion} " * (1 + n_more), kind=kind, source=str(place)
+            )
+            for place, one in enumerate(word_records(8))
+            for kind in (("response",) if objective == "sft" else ("chosen", "rejected"))
+        ]
+        settings = TrainerSettings(tokens=1500, batch_size=4, learning_rate=1e-4)
+        measured = train(words, tmp_path / f"{objective}{n_more}", records, settings, objective=objective).metrics
+        a_step = measured["n_tokens"] / measured["n_steps"]
+        assert abs(measured["n_tokens"] - 1500) <= 0.75 * a_step
+        read.append(measured["n_steps"])
+    assert read[0] > read[1] >= 1
+
+
+def test_a_training_has_one_length() -> None:
+    for lengths in ({}, {"steps": 1, "tokens": 1}, {"epochs": 1, "steps": 1}):
+        with pytest.raises(ValidationError, match="exactly one of the three"):
+            TrainerSettings(**lengths)
+    assert "tokens" not in TrainerSettings(steps=1).identity()

@@ -40,6 +40,7 @@ POLICY_QUANTITIES = {
 }
 QUANTITIES = {
     "loss": "Loss",
+    "dev_loss": "Loss on the held-out share (by measurement)",
     "margin": "Reward margin, good over bad",
     "accuracy": "Pairs ranked right (share)",
     "kl": "KL from the base (nats an answer)",
