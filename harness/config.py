@@ -406,7 +406,7 @@ class RunConfig(Part):
     def trainer_of(self, subject: SubjectConfig) -> TrainerSettings:
         """The trainer settings of a subject: the run's with the subject's on top, blocks field by field.
 
-        A subject that says how long it trains (``epochs``, ``steps``, ``tokens``) need not take back how the run says it.
+        A subject that says how long it trains (``epochs``, ``steps``, ``tokens``) need not take back what the run says.
         """
         settings = self.trainer.model_dump()
         if LENGTHS & subject.trainer.keys():
