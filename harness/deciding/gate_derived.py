@@ -1,8 +1,9 @@
 """What of a side's records follows from its other records: it is derived again, and a difference is told with its line.
 
-Reads the run's files. An answer is to a sample of the run; a choice is the likeliest; a verdict is about the very text
-that stands there; a rule or a fitted judge says again what it said; a model's reply, read again, gives the verdict
-beside it. Not derived: what models wrote, verdicts read from likelihoods, and comparisons of two answers.
+Reads the run's files. A subject answers with what was trained for it, or with its base; an answer is to a sample of the
+run; a choice is the likeliest; a verdict is about the very text that stands there; a rule or a fitted judge says again
+what it said; a model's reply, read again, gives the verdict beside it. Not derived: what models wrote, verdicts read
+from likelihoods, and comparisons of two answers.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import NamedTuple
 
 from harness.clients.base import Choice, ChoiceOutcome, Reply
 from harness.deciding.gate_records import Fault, judge_keys, lines
+from harness.deciding.mismatch import RECORDED
 from harness.deciding.sides import Side
 from harness.importing import own_judges
 from harness.judging import Judge, JudgeItem
 from harness.judging.prompt_judge import PromptJudge
-from harness.records import Completion, Verdict, VerdictOutcome
+from harness.methods import method_trains
+from harness.records import Checkpoint, Completion, Verdict, VerdictOutcome
 from harness.stages.gather import Item
 from harness.stages.judges import Judges
 from harness.store import Run
@@ -56,7 +59,7 @@ def derive(side: Side, include_paths: Sequence[Path] = ()) -> Derived:
     items = {item.completion.key: item for item in _items(side) if item.completion is not None}
     stored = list(_stored(side, items))
     run = side.loaded.run
-    faults = [*_strays(side), *_choices(run, items), *_other_texts(side, stored)]
+    faults = [*_other_models(side), *_strays(side), *_choices(run, items), *_other_texts(side, stored)]
     by_judge: dict[str, list[_Stored]] = defaultdict(list)
     for one in stored:
         by_judge[one.verdict.judge_key].append(one)
@@ -77,6 +80,39 @@ def _items(side: Side) -> Iterator[Item]:
     for (subject, _, _), items in side.loaded.items.items():
         if subject == side.subject:
             yield from items
+
+
+def _other_models(side: Side) -> Iterator[Fault]:
+    """Cells of the side that point to other weights than were trained for them, or than their base has."""
+    run, counting = side.loaded.run, {}
+    for line in lines(run.cells_file):
+        if line.row and line.row.get("subject") == side.subject:
+            counting[line.row.get("seed"), line.row.get("task")] = line
+    for cell in side.loaded.cells.values():
+        line = counting.get((cell.seed, cell.task))
+        if cell.subject != side.subject or line is None:
+            continue
+        known = _weights(side, cell.seed)
+        if known is not None and known != (cell.model.weights, cell.checkpoint):
+            yield Fault(f"{run.cells_file.name}:{line.number}", "is not the model that was trained for this subject")
+
+
+def _weights(side: Side, seed: int) -> tuple[str, str | None] | None:
+    """Weights and checkpoint that a side answers with in a seed; ``None`` where the run does not say."""
+    loaded = side.loaded
+    subject = next((one for one in loaded.config.subjects if one.name == side.subject), None)
+    if subject is None or subject.method == RECORDED:
+        return None
+    owner = loaded.config.subject(subject.weights_of or subject.name)
+    if method_trains(owner.method):
+        file = loaded.run.path / "train" / owner.name / str(seed) / "checkpoint.json"
+        if not file.is_file():
+            return None
+        checkpoint = Checkpoint.model_validate_json(file.read_bytes())
+        return checkpoint.weights, checkpoint.key
+    manifest = loaded.run.manifest()
+    base = manifest.get("subject_bases", {}).get(owner.name) or manifest.get("bases", {}).get(str(seed))
+    return None if base is None else (base, None)
 
 
 def _strays(side: Side) -> Iterator[Fault]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from harness.deciding.compare import chosen_metrics, over_seeds
 from harness.deciding.gate_filled import End, filled, n_lost, planned_by
-from harness.deciding.mismatch import allowed, mismatches, remarks
+from harness.deciding.mismatch import RECORDED, allowed, mismatches, remarks
 from harness.deciding.pairing import difference, paired_values
 from harness.deciding.sides import Side, open_sides, restricted, subjects_of, unversioned, without_version
 from harness.errors import UserError
@@ -25,7 +25,6 @@ from harness.scores import Comparison, Estimate, MetricInfo
 from harness.stats.selection import told_apart
 from harness.store import Run
 
-RECORDED = "recorded"
 NUMBERED = re.compile(r"(?:checkpoint|global_step|step)[-_]?(\d+)/?$")
 """How trainers call the folder of a checkpoint."""
 

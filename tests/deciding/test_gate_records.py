@@ -112,6 +112,24 @@ def test_a_cell_is_not_pointed_at_another_model_by_a_later_line(tmp_path, lenien
     assert "cells.jsonl:3: replaces a record that was final" in found.rule("bad: records")["reason"]
 
 
+def test_nor_is_it_where_the_run_was_scored_again(tmp_path, lenient):
+    """A base is what the manifest says it is, and a trained model what its checkpoint's record says."""
+    said = {"good": {0: [True] * 40}, "bad": {0: [True, False] * 20}}
+    run, base = sealed(write_run(tmp_path / "run", said)), sealed(write_run(tmp_path / "base", {"base": {0: TRUE}}))
+    cells = {cell.subject: cell for cell in read(run / "cells.jsonl", Cell).records}
+    target = Run(run)
+    bases = {name: cell.model.weights for name, cell in cells.items()}
+    target.note({**target.manifest(), "subject_bases": bases})
+    rescore(target)
+    assert gate(f"{run}:good", "--baseline", base, "--policy", lenient).code == 0
+    append(run / "cells.jsonl", [cells["good"].model_copy(update={"subject": "bad"})])
+    rescore(target)
+    found = gate(f"{run}:bad", "--baseline", base, "--policy", lenient, "--json")
+    assert (found.code, found.rule("bad: records")["decision"]) == (3, "fail")
+    told = "cells.jsonl:3: is not the model that was trained for this subject"
+    assert told in found.rule("bad: records")["reason"]
+
+
 def test_a_final_record_is_not_replaced_by_a_later_line(copy, pair, lenient):
     append(copy / "verdicts.jsonl", [_verdict(copy, label="resisted", reason="forged")])
     code, rule = records_of(copy, pair, lenient)
