@@ -87,14 +87,14 @@ def _other_models(side: Side) -> Iterator[Fault]:
     run, counting = side.loaded.run, {}
     for line in lines(run.cells_file):
         if line.row and line.row.get("subject") == side.subject:
-            counting[line.row.get("seed"), line.row.get("task")] = line
+            counting[line.row.get("seed"), line.row.get("task")] = line.number
     for cell in side.loaded.cells.values():
-        line = counting.get((cell.seed, cell.task))
-        if cell.subject != side.subject or line is None:
+        place = counting.get((cell.seed, cell.task))
+        if cell.subject != side.subject or place is None:
             continue
         known = _weights(side, cell.seed)
         if known is not None and known != (cell.model.weights, cell.checkpoint):
-            yield Fault(f"{run.cells_file.name}:{line.number}", "is not the model that was trained for this subject")
+            yield Fault(f"{run.cells_file.name}:{place}", "is not the model that was trained for this subject")
 
 
 def _weights(side: Side, seed: int) -> tuple[str, str | None] | None:
