@@ -96,10 +96,11 @@ def _clean(row: dict[str, Any]) -> bool:
 def print_forecast(found: dict[str, Any]) -> None:
     """What a run would do, and what it could detect."""
     console = _console()
-    calls = found["calls"]
+    calls, n_steps = found["calls"], found["training_steps"]
+    steps = "as many training steps as its tokens are" if n_steps is None else f"{n_steps} training steps"
     console.print(f"{found['run']}: {len(found['subjects'])} subjects × {len(found['seeds'])} seeds")
     console.print(
-        f"at most {calls['preparing']} questions to make training data, {found['training_steps']} training steps, "
+        f"at most {calls['preparing']} questions to make training data, {steps}, "
         f"{calls['answers']} answers, {calls['verdicts']} verdicts"
     )
     _print_costs(console, found)

@@ -47,7 +47,7 @@ def forecast(plan: Plan, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
             "answers": sum(answers.values()),
             "verdicts": sum(verdicts.values()),
         },
-        "training_steps": sum(_steps(plan, s.name) for s in trained_subjects(config)) * seeds,
+        "training_steps": _all_steps(plan),
         "paid": paid,
         "cost_usd": total(paid),
         "tasks": [_task(plan, name) for name in plan.tasks],
@@ -107,12 +107,17 @@ def _model_of(service: OpenAISettings) -> ModelConfig:
 
 
 def _fine_tuning(plan: Plan, subject: SubjectConfig) -> dict[str, Any]:
-    """A training at a service, if every row gives a record: each of its tokens is billed in each epoch."""
+    """A training at a service, if every row gives its records: each of their tokens is billed in each epoch."""
     settings, rows = plan.config.trainer_of(subject), plan.rows[subject.name].rows
     assert settings.openai is not None
-    made = [response_record(row, plan.templates, "ordinary", row.good or row.bad or "", "response") for row in rows]
-    tokens = _mean([estimate_prompt((("user", one.prompt), ("assistant", one.completion))) for one in made])
-    per_record = Range(*((settings.epochs or 1) * each for each in tokens))
+    pairs = method_objective(subject.method) != "sft"
+    answers = [(row, text) for row in rows for text in ((row.good, row.bad) if pairs else (row.good or row.bad,))]
+    made = [response_record(row, plan.templates, "ordinary", text or "", "response") for row, text in answers]
+    read = [estimate_prompt((("user", one.prompt), ("assistant", one.completion))) for one in made]
+    longest, asked = plan.config.prepare.sampling.max_new_tokens, _mean(read)
+    analysis = Range(asked.low + 0.2 * longest, asked.mid + 0.6 * longest, asked.high + longest)
+    per_record = _mean([*read, *[analysis] * _learned(plan, subject)])
+    per_record = Range(*((settings.epochs or 1) * each for each in per_record))
     usd = settings.openai.price
     price = (
         None
@@ -120,7 +125,8 @@ def _fine_tuning(plan: Plan, subject: SubjectConfig) -> dict[str, Any]:
         else Price(input=usd, output=0.0, batch_discount=1.0, note="trained tokens, as the recipe says")
     )
     role, model = f"training {subject.name}", settings.openai.model
-    return bill(plan.config, role, model, len(rows) * len(plan.config.seeds), per_record, Range(0, 0, 0), price)
+    n_records = (len(read) + _learned(plan, subject)) * len(plan.config.seeds)
+    return bill(plan.config, role, model, n_records, per_record, Range(0, 0, 0), price)
 
 
 def _mean(ranges: Sequence[Range]) -> Range:
@@ -169,10 +175,19 @@ def _asked(plan: Plan, subject: SubjectConfig) -> _Asked:
         return _Asked(mistakes, n_bad, n_bad)
     if subject.method != "mistake_analysis":
         return _Asked(mistakes, 0, 0)
-    analyses = settings.per_instruction * n_bad
-    most = settings.n_of_mistakes(n_good)
-    analyses = analyses if most is None else min(analyses, most)
-    return _Asked(settings.per_instruction * mistakes, analyses + min(n_good, settings.n_of_good(analyses)), 0)
+    draws = settings.per_instruction
+    return _Asked(draws * mistakes, draws * (n_bad + (n_good if settings.harmless_share else 0)), 0)
+
+
+def _learned(plan: Plan, subject: SubjectConfig) -> int:
+    """Analyses that a subject learns from, if none is dropped."""
+    settings, rows = plan.config.analyses_of(subject), plan.rows[subject.name].rows
+    if subject.method != "mistake_analysis":
+        return 0
+    of_mistakes = settings.per_instruction * sum(row.kind != "benign" for row in rows)
+    most = settings.n_of_mistakes(sum(bool(row.good) for row in rows))
+    of_mistakes = of_mistakes if most is None else min(of_mistakes, most)
+    return of_mistakes + settings.n_of_good(of_mistakes)
 
 
 def _analyst(plan: Plan, subject: SubjectConfig, include_paths: Sequence[Path]) -> dict[str, Any]:
@@ -252,13 +267,19 @@ def _preparing(plan: Plan, name: str) -> int:
     return sum(_asked(plan, plan.config.subject(name)))
 
 
+def _all_steps(plan: Plan) -> int | None:
+    """Of all trainings; ``None`` where one has a budget of tokens, which is steps once its records are tokens."""
+    subjects = trained_subjects(plan.config)
+    budgets = [s for s in subjects if plan.config.trainer_of(s).tokens and method_objective(s.method) != "rlhf"]
+    return None if budgets else sum(_steps(plan, s.name) for s in subjects) * len(plan.config.seeds)
+
+
 def _steps(plan: Plan, name: str) -> int:
     subject = plan.config.subject(name)
     rows = plan.rows[name].rows
     objective = method_objective(subject.method)
     if objective == "sft":
-        learned = _asked(plan, subject).analyses if subject.method == "mistake_analysis" else 0
-        kinds = {"response": len(rows) + learned}
+        kinds = {"response": len(rows) + _learned(plan, subject)}
     else:
         kinds = {"chosen": len(rows), "rejected": len(rows)}
     return plan.config.trainer_of(subject).all_steps(objective, kinds)

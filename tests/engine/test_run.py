@@ -227,6 +227,19 @@ def test_plan_tells_the_work_and_what_can_be_detected(small, command, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_plan_bounds_what_analyses_ask(small, command, tmp_path, monkeypatch):
+    """Every draw of every mistake and of every good response may be asked for, and half of the analyses are learned."""
+    monkeypatch.chdir(tmp_path)
+    plain = json.loads(command("plan", *small, "--json").out)["calls"]["preparing"]
+    n_bad = plain // 2 // 2  # induced and analysed, two seeds
+    more = ("--set", "subjects.ma.analyses={per_instruction: 2, harmless_share: 0.5}")
+    found = json.loads(command("plan", *small, *more, "--json").out)["calls"]["preparing"]
+    assert found == 2 * 2 * (n_bad + n_bad + 24)  # 24 rows with a good response each
+    budget = ("--set", "trainer={steps: null, tokens: 5000}")
+    assert json.loads(command("plan", *small, *budget, "--json").out)["training_steps"] is None
+    assert "as many training steps as its tokens are" in command("plan", *small, *budget).out
+
+
 def test_check_finds_nothing_wrong(small, command):
     said = command("check", *small, "--json")
     found = json.loads(said.out)

@@ -109,14 +109,17 @@ def test_a_subject_that_a_service_trains_answers_from_there(tmp_path: Path) -> N
 
 def test_the_plan_tells_what_training_and_answers_cost(tmp_path: Path) -> None:
     recipe = RECIPE.replace("subjects: [", "models: {big: {backend: openai, model: gpt-4.1}}\nsubjects: [")
-    recipe = recipe.replace("method: sft}", "method: sft}, {name: big, label: Big, method: vanilla, base: big}")
+    more = "{name: big, label: Big, method: vanilla, base: big}, {name: dpo, label: DPO, method: dpo, mistakes: origin}"
+    recipe = recipe.replace("method: sft}", f"method: sft}}, {more}")
     (tmp_path / "served.yaml").write_text(recipe.replace("URL", "https://api.openai.com/v1").replace("CACHE", "c.db"))
     command = [sys.executable, "-c", "from harness.cli import main; main()", "plan", "served.yaml", "--json"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert said.returncode == 0, said.stderr
     paid = {one["role"]: one for one in json.loads(said.stdout)["paid"]}
-    assert set(paid) == {"training sft", "sft, vale_harmless", "big, vale_harmless"}
+    answered = {f"{name}, vale_harmless" for name in ("sft", "dpo", "big")}
+    assert set(paid) == {"training sft", "training dpo", *answered}
+    assert paid["training dpo"]["input_tokens"][1] > 1.5 * paid["training sft"]["input_tokens"][1]  # bad answers too
     low, mid, high = paid["training sft"]["cost_usd"]
     tokens = paid["training sft"]["input_tokens"]
     assert 0 < low <= mid <= high
