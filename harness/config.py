@@ -358,8 +358,8 @@ class RunConfig(Part):
         shared = self.throughput.device != "cpu" or (trainer.launch is not None and trainer.launch.machines > 1)
         if trainer.launch and shared and self.throughput.workers != 1:
             raise ValueError(
-                f"subjects.{subject.name}: trainer.launch takes every device (and one port) for itself: "
-                "set throughput.workers to 1"
+                "trainer.launch takes every device (and one port) for itself: set throughput.workers to 1, "
+                "or throughput.device to cpu on one machine without GPUs"
             )
         if subject.analyst not in (None, "self", *self.models):
             raise ValueError(f"subjects.{subject.name}: {unknown_name('model', str(subject.analyst), self.models)}")

@@ -12,6 +12,16 @@ from pydantic import Field
 
 from harness.records import Finite, Record, Style
 
+Decision = Literal[
+    "supported", "supported (not after Holm)", "contradicted", "contradicted (not after Holm)", "no difference",
+    "not measured",
+]  # fmt: skip
+"""What came of a claim."""
+
+
+ALPHA = 0.05
+"""The family-wise error rate at which a difference stands."""
+
 
 class Estimate(Record):
     """A number with its error bar and its coverage; derived, never a source.
@@ -79,6 +89,11 @@ class Comparison(Record):
         if self.low > 0:
             return "higher"
         return "lower" if self.high < 0 else "no difference"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the test stands after Holm's correction: its adjusted p value is 5 % or less."""
+        return self.p_adjusted is not None and self.p_adjusted <= ALPHA
 
 
 class SubjectInfo(Record):
@@ -148,8 +163,16 @@ class ComparisonRow(Record):
 class Claim(Record):
     """A sentence that the run was made to test, the test, and what came of it.
 
-    ``decision`` is ``supported`` (the interval lies on the claimed side), ``contradicted`` (it lies on the other side),
-    ``no difference`` (it includes zero) or ``not measured``.
+    Attributes:
+        name: Unique within the run.
+        text: The sentence.
+        subject: The subject of the first measure.
+        first: ``SUBJECT.METRIC`` that is claimed to be higher.
+        second: The one that it is compared with.
+        comparison: First minus second, scaled to 0–1; the p value is one-sided, Holm's is over the run's claims.
+        decision: ``supported`` (the interval lies on the claimed side and the adjusted p value is 0.05 or less),
+            ``contradicted`` (the same of the other side, by the test of the opposite claim), either with ``(not after
+            Holm)`` where only the interval says so, ``no difference`` (the interval includes zero) or ``not measured``.
     """
 
     name: str
@@ -158,7 +181,7 @@ class Claim(Record):
     first: str
     second: str
     comparison: Comparison
-    decision: Literal["supported", "contradicted", "no difference", "not measured"]
+    decision: Decision
 
 
 class ConfusionRow(Record):

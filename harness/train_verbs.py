@@ -144,8 +144,9 @@ def _told(one: Training) -> dict[str, object]:
 
 def _line(one: Training) -> str:
     parts = [f"{one.metrics['n_steps']:.0f} steps"] if "n_steps" in one.metrics else []
-    if {"loss_first", "loss_last"} <= one.metrics.keys():
-        parts.append(f"loss {one.metrics['loss_first']:.3g} to {one.metrics['loss_last']:.3g}")
+    told = "reward" if "reward_first" in one.metrics else "loss"  # a policy's loss is zero by its construction
+    if {f"{told}_first", f"{told}_last"} <= one.metrics.keys():
+        parts.append(f"{told} {one.metrics[f'{told}_first']:.3g} to {one.metrics[f'{told}_last']:.3g}")
     if one.seconds is not None:
         parts.append(f"{one.seconds:.0f} s")
     return f"{one.checkpoint}: {', '.join(parts) or 'trained'}"

@@ -17,9 +17,10 @@ from harness.deciding.flips import Flip, flips
 from harness.deciding.mismatch import allowed, mismatches, remarks
 from harness.deciding.pairing import Pairs, corresponding, difference, paired_values
 from harness.deciding.sides import Side, shared_metrics, without_version
-from harness.errors import UserError, unknown_name
+from harness.errors import UserError
 from harness.records import Record
 from harness.scores import Comparison, Estimate, MetricInfo, ScoreRow
+from harness.stages.loading import unknown_metric
 from harness.stages.score import Cells, estimate_over_seeds
 from harness.stats.core import FLAT, FloatArray
 from harness.stats.family import as_family
@@ -67,7 +68,7 @@ class DifferenceRow(Record):
     @property
     def holds(self) -> bool:
         """Whether a difference stands after Holm's correction."""
-        return self.comparison.p_adjusted is not None and self.comparison.p_adjusted <= ALPHA
+        return self.comparison.holds
 
 
 class TiedSets(Record):
@@ -177,7 +178,7 @@ def chosen_metrics(sides: Sequence[Side], names: Sequence[str]) -> list[MetricIn
     for name in names:
         if name not in shared:
             lacking = next((side for side in sides if side.loaded.metric(name) is None), sides[0])
-            raise UserError(f"{lacking.label}: {unknown_name('metric', name, shared)}")
+            raise UserError(f"{lacking.label}: {unknown_metric(name, shared)}")
     if not shared:
         raise UserError(f"{', '.join(side.label for side in sides)} have no metric in common: their tasks differ")
     return [shared[name] for name in dict.fromkeys(names)] or list(shared.values())

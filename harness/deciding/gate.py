@@ -7,30 +7,27 @@ lost, not comparable or not what was scored never passes (see `harness.deciding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.clients.ledger import spent
 from harness.deciding import gate_rules
-from harness.deciding.compare import over_seeds, side_info
+from harness.deciding.compare import side_info
+from harness.deciding.gate_cost import cost
 from harness.deciding.gate_derived import derive
-from harness.deciding.gate_filled import n_lost, planned_by
+from harness.deciding.gate_filled import planned_by
 from harness.deciding.gate_items import turned_bad
-from harness.deciding.gate_records import check_files, lines, told
+from harness.deciding.gate_records import check_files, told
+from harness.deciding.gate_required import enough, missing, required
 from harness.deciding.gate_result import Decision, Gate, RuleResult, overall
 from harness.deciding.gate_rules import ALPHA, Measured
-from harness.deciding.mismatch import mismatches, other_style, remarks
+from harness.deciding.mismatch import mismatches, other_style, remarks, seed_remarks
 from harness.deciding.policy import LoadedPolicy, MetricRules
 from harness.deciding.sides import Side
 from harness.errors import unknown_name
-from harness.records import JUDGED, Call
 from harness.scores import MetricInfo
-from harness.stages.gather import Item
 from harness.stats.paired import holm
-from harness.store import read
+from harness.tasks import load_spec, task_names
 
-DIRECTED = ("non_inferior", "improves", "must_not_turn_bad")
-COMPARED = (*DIRECTED, "equivalent")
 QUANTITY = ("task", "kind", "rate_label", "bounds", "higher_is_better")
 
 
@@ -44,20 +41,21 @@ def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: S
         include_paths: Further content folders, for the judges that are asked again.
 
     Raises:
-        UserError: The policy names a metric that neither side has, or a rule that cannot apply to its metric.
+        UserError: The policy names a metric of no task, or a rule that cannot apply to its metric.
     """
-    metrics = _metrics(loaded, candidate, baseline)
+    metrics = _metrics(loaded, candidate, baseline, include_paths)
     results = [_records(side, include_paths) for side in (candidate, baseline)]
     notes = [note for _, each in results for note in each]
     rules = [rule for rule, _ in results]
     further = _further(loaded, candidate)
     against = {one.name: _incomparable(loaded, one, candidate, baseline) for one in (*metrics.values(), *further)}
     rules.append(_comparable(against, candidate, baseline, [*metrics.values(), *further]))
-    rules += _required(loaded, candidate, baseline)
+    rules += required(loaded, candidate, baseline)
+    rules += enough(loaded, candidate, baseline, [*metrics.values(), *further])
     for name, metric in metrics.items():
         rules += _of_metric(loaded, metric, candidate, baseline, against[name])
     if loaded.policy.max_cost_usd is not None:
-        rules.append(_cost(candidate, loaded.policy.max_cost_usd))
+        rules.append(cost(candidate, loaded.policy.max_cost_usd))
     if loaded.policy.multiplicity == "holm":
         rules = _adjusted(rules)
     tasks = list(dict.fromkeys(metric.task for metric in (*metrics.values(), *further)))
@@ -71,17 +69,24 @@ def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: S
         baseline=side_info(baseline),
         metrics=(*metrics.values(), *further),
         rules=tuple(rule.model_copy(update={"line": _line(loaded, rule)}) for rule in rules),
-        notes=tuple(dict.fromkeys([*notes, *remarks(candidate, baseline, tasks)])),
+        notes=tuple(dict.fromkeys([*notes, *remarks(candidate, baseline, tasks), *seed_remarks(candidate, baseline)])),
     )
 
 
-def _metrics(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> dict[str, MetricInfo]:
+def _metrics(
+    loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: Sequence[Path]
+) -> dict[str, MetricInfo]:
     """The policy's metrics, with the direction that it gives; each rule is checked against the metric's scale."""
     known = {one.name: one for side in (baseline, candidate) for one in side.loaded.metrics}
+    if loaded.policy.metrics.keys() - known.keys():  # of a task that neither side has: a failure, unless misspelt
+        specs = [load_spec(name, include_paths) for name in task_names(include_paths)]
+        known = {**{one.name: one for spec in specs for one in spec.metrics}, **known}
     found = {}
     for name, rules in loaded.policy.metrics.items():
         if name not in known:
-            raise loaded.fault(f"metrics.{name}", f"{unknown_name('metric', name, known)} (neither side measures it)")
+            raise loaded.fault(
+                f"metrics.{name}", f"{unknown_name('metric', name, known)} (and neither side measures it)"
+            )
         found[name] = _directed(loaded, known[name], rules)
         _check_scale(loaded, found[name], rules)
     return found
@@ -97,7 +102,7 @@ def _directed(loaded: LoadedPolicy, metric: MetricInfo, rules: MetricRules) -> M
     own = {True: "higher", False: "lower", None: None}[metric.higher_is_better]
     if rules.better is not None and own not in (None, rules.better):
         raise loaded.fault(f"metrics.{metric.name}.better", f"of {metric.name} {own} is better")
-    needs = [rule for rule in rules.rules if rule in DIRECTED]
+    needs = [rule for rule in rules.rules if rule in gate_rules.DIRECTED]
     if own is None and rules.better is None and needs:
         raise loaded.fault(f"metrics.{metric.name}.{needs[0]}", "the metric has no direction; say 'better: lower'")
     higher = metric.higher_is_better if rules.better is None else rules.better == "higher"
@@ -125,15 +130,18 @@ def _records(side: Side, include_paths: Sequence[Path]) -> tuple[RuleResult, lis
     """Whether the records are what was scored, and agree with each other."""
     files, derived = check_files(side), derive(side, include_paths)
     faults = [*files.faults, *derived.faults, *files.changed]
-    decision: Decision = "fail" if faults else "inconclusive" if files.unknown else "pass"
+    unknown = list(files.unknown)
+    if derived.n_owing:
+        unknown.append(f"none of its {derived.n_owing} verdicts could be derived again, though its judges are such")
+    decision: Decision = "fail" if faults else "inconclusive" if unknown else "pass"
     again = (
         f"{derived.n_verdicts} verdicts came out the same again"
         if derived.n_verdicts
         else "no verdict could be derived again"
     )
     reason = f"as they were scored; {again}"
-    if faults or files.unknown:
-        reason = f"{side.loaded.run.path.name}: {told(faults) if faults else '; '.join(files.unknown)}"
+    if faults or unknown:
+        reason = f"{side.loaded.run.path.name}: {told(faults) if faults else '; '.join(unknown)}"
     settles = f"harness score {side.loaded.run.path.name}" if decision == "inconclusive" else ""
     found = RuleResult(
         rule="records",
@@ -174,84 +182,6 @@ def _comparable(
     )
 
 
-def _required(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> Iterator[RuleResult]:
-    """Whether the candidate measured what it must, counted over all items that either side planned."""
-    wanted, least = loaded.policy.required, loaded.policy.coverage or 1.0
-    known = {sample.task for side in (candidate, baseline) for sample in side.loaded.samples}
-    for task in wanted.tasks:
-        yield _required_task(task, least, candidate, baseline, known)
-    for name in wanted.metrics:
-        yield _required_metric(name, least, candidate, baseline)
-
-
-def _required_task(task: str, least: float, candidate: Side, baseline: Side, known: set[str]) -> RuleResult:
-    own, other = _items(candidate, task), _items(baseline, task)
-    wanted = {item.sample.key for item in (*own, *other)}
-    n_answered = sum(item.completion is not None and item.completion.outcome in JUDGED for item in own)
-    n_planned = len(wanted) * len(candidate.seeds)
-    decision = _enough(n_answered, n_planned, least)
-    reason = f"{n_answered} of {n_planned} items are answered"
-    if not own:
-        reason = "the candidate has no item of it" if task in known else str(unknown_name("task", task, known))
-    found = RuleResult(
-        rule="required",
-        about=f"task {task}",
-        decision=decision,
-        reason=reason,
-        n=n_answered,
-        n_lost=n_planned - n_answered,
-        settles="answers to the others: harness run resumes" if decision == "inconclusive" else "",
-    )
-    return _unplanned(found, wanted - {item.sample.key for item in own}, candidate)
-
-
-def _items(side: Side, task: str) -> list[Item]:
-    return [item for seed in side.seeds for item in side.items(task, seed)]
-
-
-def _enough(n: int, n_planned: int, least: float) -> Decision:
-    """Nothing at all is a failure, too little is inconclusive."""
-    return "fail" if not n else "pass" if n >= least * n_planned else "inconclusive"
-
-
-def _unplanned(found: RuleResult, absent: Collection[str], candidate: Side) -> RuleResult:
-    """The result, saying so where the baseline planned items that the candidate did not."""
-    if not absent or not found.n:
-        return found
-    told = f"{found.reason}; {len(absent)} items of the baseline are not in {candidate.label}"
-    settles = f"a run of {candidate.label} on the baseline's items" if found.settles else ""
-    return found.model_copy(update={"reason": told, "settles": settles})
-
-
-def _required_metric(name: str, least: float, candidate: Side, baseline: Side) -> RuleResult:
-    metric = candidate.loaded.metric(name)
-    if metric is None:
-        return RuleResult(rule="required", about=name, decision="fail", reason=_missing(name, candidate, baseline))
-    wanted, value = planned_by((candidate, baseline), metric), over_seeds(candidate, metric).value
-    n_planned = len(wanted) * len(candidate.seeds)
-    n_scored = n_planned - n_lost(candidate, metric, wanted)
-    decision = "fail" if value is None else _enough(n_scored, n_planned, least)
-    found = RuleResult(
-        rule="required",
-        about=name,
-        metric=name,
-        decision=decision,
-        reason=f"{n_scored} of {n_planned} items have a value",
-        value=value,
-        n=n_scored,
-        n_lost=n_planned - n_scored,
-        settles=gate_rules.JUDGE if decision == "inconclusive" else "",
-    )
-    return _unplanned(found, wanted.keys() - planned_by((candidate,), metric).keys(), candidate)
-
-
-def _missing(name: str, candidate: Side, baseline: Side) -> str:
-    known = {one.name for side in (candidate, baseline) for one in side.loaded.metrics}
-    if name in known:
-        return f"{candidate.label} does not measure it, {baseline.label} does"
-    return str(unknown_name("metric", name, known))
-
-
 def _of_metric(
     loaded: LoadedPolicy, metric: MetricInfo, candidate: Side, baseline: Side, against: Sequence[str]
 ) -> Iterator[RuleResult]:
@@ -263,7 +193,7 @@ def _of_metric(
     found = Measured(metric, candidate, baseline, planned_by((candidate, baseline), metric))
     for rule in wanted:
         blocked = without or (("inconclusive", f"cannot be compared: {against[0]}") if against else None)
-        if blocked is not None and (rule in COMPARED or without is not None):
+        if blocked is not None and (rule in gate_rules.COMPARED or without is not None):
             decision, reason = blocked
             yield RuleResult(rule=rule, about=metric.name, metric=metric.name, decision=decision, reason=reason)
         elif rule == "non_inferior":
@@ -290,42 +220,12 @@ def _of_metric(
 def _without(metric: MetricInfo, candidate: Side, baseline: Side) -> tuple[Decision, str] | None:
     """What is to be said of every rule where a side does not measure the metric at all."""
     if candidate.loaded.metric(metric.name) is None:
-        return "fail", _missing(metric.name, candidate, baseline)
+        return "fail", missing(metric.name, candidate, baseline)
     if not any(candidate.items(metric.task, seed) for seed in candidate.seeds):
         return "fail", f"{candidate.label} has no item of {metric.task}"
     if baseline.loaded.metric(metric.name) is None:
         return "inconclusive", f"{baseline.label} does not measure it"
     return None
-
-
-def _cost(candidate: Side, limit: float) -> RuleResult:
-    """What the calls of the candidate's whole run came to; an unknown bill counts as the dearest known one."""
-    run = candidate.loaded.run
-    ledger = read(run.calls_file, Call)
-    roles = spent(ledger.records).values()
-    known = sum(one.cost_usd for one in roles)
-    most = None if any(one.most_usd is None for one in roles) else sum(one.most_usd or 0.0 for one in roles)
-    keys = {call.key for call in ledger.records}
-    wanted = {line.row.get("call") for line in lines(run.verdicts_file) if line.row}
-    n_absent = len(wanted - keys - {None})
-    decision: Decision = "pass"
-    reason = f"{len(ledger.records)} calls"
-    if known > limit:
-        decision, reason = "fail", f"{len(ledger.records)} calls cost more"
-    elif n_absent or ledger.n_torn:
-        decision, reason = "inconclusive", f"{n_absent} calls behind verdicts, and {ledger.n_torn} lines, are not known"
-    elif most is None or most > limit:
-        decision, reason = "inconclusive", "some calls have no known price; they may have cost more"
-    return RuleResult(
-        rule="max_cost_usd",
-        decision=decision,
-        reason=reason,
-        value=known,
-        bound=most,
-        limit=limit,
-        n=len(ledger.records),
-        settles="prices of the models (models.NAME.price), for the calls to come" if decision == "inconclusive" else "",
-    )
 
 
 def _adjusted(rules: Sequence[RuleResult]) -> list[RuleResult]:
@@ -348,7 +248,8 @@ def _line(loaded: LoadedPolicy, rule: RuleResult) -> int | None:
     """Where a rule stands in the policy."""
     places = [f"metrics.{rule.metric}.{rule.rule}", f"metrics.{rule.metric}", rule.rule]
     if rule.rule == "required":
-        places = ["required.metrics" if rule.metric else "required.tasks", "required"]
+        part = "metrics" if rule.metric else {"seeds": "seeds", "items": "items"}.get(rule.about.split(" ")[0], "tasks")
+        places = [f"required.{part}", "required"]
     elif rule.rule == "coverage":
         places = [places[0], "coverage"]
     return next((loaded.lines[place] for place in places if place in loaded.lines), None)

@@ -2,8 +2,8 @@
 
 Reads the run's files. A subject answers with what was trained for it, or with its base; an answer is to a sample of the
 run; a choice is the likeliest; a verdict is about the very text that stands there; a rule or a fitted judge says again
-what it said; a model's reply, read again, gives the verdict beside it. Not derived: what models wrote, verdicts read
-from likelihoods, and comparisons of two answers.
+what it said; a model's reply, read again, gives the verdict beside it, and stands in the run's ledger.
+Not derived: what models wrote, verdicts read from likelihoods, and comparisons of two answers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from math import isclose
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from harness.clients.base import Choice, ChoiceOutcome, Reply
 from harness.deciding.gate_records import Fault, judge_keys, lines
@@ -22,7 +22,7 @@ from harness.importing import own_judges
 from harness.judging import Judge, JudgeItem
 from harness.judging.prompt_judge import PromptJudge
 from harness.methods import method_trains
-from harness.records import Checkpoint, Completion, Verdict, VerdictOutcome
+from harness.records import Cell, Checkpoint, Completion, Verdict, VerdictOutcome
 from harness.stages.gather import Item
 from harness.stages.judges import Judges
 from harness.store import Run
@@ -43,10 +43,17 @@ class _Stored(NamedTuple):
 
 
 class Derived(NamedTuple):
-    """Contradictions, and how many verdicts came out as they stand there."""
+    """What came of it.
+
+    Attributes:
+        faults: Contradictions.
+        n_verdicts: How many verdicts were derived again.
+        n_owing: Where none was, how many verdicts there are of judges whose verdicts can be.
+    """
 
     faults: list[Fault]
     n_verdicts: int
+    n_owing: int = 0
 
 
 def derive(side: Side, include_paths: Sequence[Path] = ()) -> Derived:
@@ -59,12 +66,14 @@ def derive(side: Side, include_paths: Sequence[Path] = ()) -> Derived:
     items = {item.completion.key: item for item in _items(side) if item.completion is not None}
     stored = list(_stored(side, items))
     run = side.loaded.run
-    faults = [*_other_models(side), *_strays(side), *_choices(run, items), *_other_texts(side, stored)]
+    faults = [*_other_models(side), *_strays(side), *_orphans(run), *_choices(run, items), *_other_texts(side, stored)]
     by_judge: dict[str, list[_Stored]] = defaultdict(list)
     for one in stored:
         by_judge[one.verdict.judge_key].append(one)
-    n_verdicts = 0
+    n_verdicts = n_owing = 0
     for key, judge in _judges(side, include_paths).items():
+        n_owing += sum(_derivable(judge) and one.verdict.outcome != VerdictOutcome.SKIPPED for one in by_judge[key])
+        faults += _unasked(run, judge, by_judge[key])
         again = {verdict.key: verdict for verdict in _again(judge, by_judge[key])}
         same = [one for one in by_judge[key] if one.verdict.key in again]
         n_verdicts += len(same)
@@ -73,7 +82,7 @@ def derive(side: Side, include_paths: Sequence[Path] = ()) -> Derived:
             for one in same
             if not _alike(one.verdict, again[one.verdict.key])
         ]
-    return Derived(faults, n_verdicts)
+    return Derived(faults, n_verdicts, 0 if n_verdicts else n_owing)
 
 
 def _items(side: Side) -> Iterator[Item]:
@@ -123,6 +132,46 @@ def _strays(side: Side) -> Iterator[Fault]:
     for line in lines(file):
         if line.row and line.row.get("model_key") in models and line.row.get("sample_key") not in samples:
             yield Fault(f"{file.name}:{line.number}", "answers what is no sample of the run")
+
+
+def _orphans(run: Run) -> Iterator[Fault]:
+    """Answers of a model that no cell names: a cell is noted before its model is asked, and its line stays."""
+    models = set()
+    for line in lines(run.cells_file):
+        try:
+            models.add(Cell.model_validate(line.row).model.key)
+        except ValueError:
+            continue
+    file = run.completions_file
+    for line in lines(file):
+        if line.row and line.row.get("model_key") not in models:
+            yield Fault(f"{file.name}:{line.number}", "is the answer of a model that no line of cells.jsonl names")
+
+
+def _derivable(judge: Judge) -> bool:
+    """Whether a judge's verdicts follow from the records."""
+    return judge.asked is None or _reads_text(judge)
+
+
+def _reads_text(judge: Judge) -> TypeGuard[PromptJudge]:
+    """Whether a judge's verdicts follow from what its model wrote."""
+    return isinstance(judge, PromptJudge) and not judge.pairwise and judge.mode != "logprobs"
+
+
+def _unasked(run: Run, judge: Judge, stored: Sequence[_Stored]) -> Iterator[Fault]:
+    """Verdicts of a model without its reply, or without the call that it was asked by: such a call is noted first."""
+    if not _reads_text(judge):
+        return
+    known = {line.row.get("key") for line in lines(run.calls_file) if line.row}
+    for one in stored:
+        if one.verdict.outcome not in READ:
+            continue
+        place, call = f"{run.verdicts_file.name}:{one.line}", one.verdict.call
+        if one.verdict.raw is None:
+            yield Fault(place, f"holds no reply of the model that {judge.spec.name} asks")
+        elif run.calls_file.exists() and call not in known:
+            told = "names no call" if call is None else f"the call {call[:12]} is not in {run.calls_file.name}"
+            yield Fault(place, f"{told}, so the model that {judge.spec.name} asks never said it")
 
 
 def _choices(run: Run, items: dict[str, Item]) -> Iterator[Fault]:
@@ -208,7 +257,7 @@ def _again(judge: Judge, stored: Sequence[_Stored]) -> Iterator[Verdict]:
     due = [one for one in stored if one.verdict.text_hash == _hash(one.item)]
     if judge.asked is None:
         yield from judge.judge([JudgeItem(one.item.sample, one.item.completion) for one in due if one.item.completion])
-    elif isinstance(judge, PromptJudge) and not judge.pairwise and judge.mode != "logprobs":
+    elif _reads_text(judge):
         for one in due:
             if one.verdict.outcome in READ and one.verdict.raw is not None and one.item.completion is not None:
                 reply = Reply((Choice(ChoiceOutcome.OK, one.verdict.raw),))

@@ -16,9 +16,13 @@ from harness.deciding.policy import LoadedPolicy, MetricRules
 from harness.deciding.sides import Side
 from harness.records import Sample
 from harness.scores import MetricInfo
-from harness.stages.gather import item_values
+from harness.stages.gather import Item, item_values
 from harness.stages.score import ITEM_MEANS
 
+Values = list[dict[str, float]]
+"""Of each seed in order, content key → value."""
+MOST_TOLD = 100
+"""Items that turned bad that are told with their texts; all of them are counted."""
 SHORTEST = 8
 """Characters of a key by which an item may be named."""
 
@@ -54,9 +58,10 @@ def turned_bad(found: Measured, rules: MetricRules, loaded: LoadedPolicy) -> Rul
     chosen = _Chosen(list(found.wanted), [])
     if named.all_passing_in is None:
         chosen = _named(found, loaded.named[metric.name], loaded, place)
-    counts = _count(found, chosen.keys, _limit(metric, rules))
+    ours, theirs = (_values(side, metric) for side in (found.candidate, found.baseline))
+    counts = _count(ours, theirs, chosen.keys, _limit(metric, rules), found.higher)
     n_good = len(chosen.keys) - len(counts.bad_before)
-    decision, reason = _decide(chosen, counts, n_good, named.at_most)
+    decision, reason = _decide(chosen, counts, n_good, named.at_most, len(ours))
     return RuleResult(
         rule="must_not_turn_bad",
         about=metric.name,
@@ -69,23 +74,24 @@ def turned_bad(found: Measured, rules: MetricRules, loaded: LoadedPolicy) -> Rul
         n=n_good,
         n_lost=len(counts.unknown),
         settles=JUDGE if decision == "inconclusive" and counts.unknown else "",
-        items=tuple(_told(found, key, _limit(metric, rules)) for key in counts.turned),
+        items=_told(found, ours, counts.turned[:MOST_TOLD], _limit(metric, rules)),
     )
 
 
-def _decide(chosen: _Chosen, counts: _Counts, n_good: int, at_most: int) -> tuple[Decision, str]:
+def _decide(chosen: _Chosen, counts: _Counts, n_good: int, at_most: int, n_seeds: int) -> tuple[Decision, str]:
+    where = f" in at least one of {n_seeds} seeds" if n_seeds > 1 else ""
     allowed = f"{at_most} may" if at_most else "none may"
     before = f"; {len(counts.bad_before)} were bad in the baseline already" if counts.bad_before else ""
     if len(counts.turned) > at_most:
-        return "fail", f"{len(counts.turned)} of {n_good} items turned bad, {allowed}"
+        return "fail", f"{len(counts.turned)} of {n_good} items turned bad{where}, {allowed}"
     if chosen.missing:
         shown = ", ".join(chosen.missing[:3]) + (", …" if len(chosen.missing) > 3 else "")
         return "fail", f"{len(chosen.missing)} named items are no items of the candidate ({shown})"
     if len(counts.turned) + len(counts.unknown) > at_most:
-        return "inconclusive", f"{len(counts.turned)} turned bad and {len(counts.unknown)} are lost, {allowed}"
+        return "inconclusive", f"{len(counts.turned)} turned bad{where} and {len(counts.unknown)} are lost, {allowed}"
     if not n_good:
         return "inconclusive", f"no item is good in the baseline, so nothing could turn bad{before}"
-    return "pass", f"{len(counts.turned)} of {n_good} items turned bad, {allowed}{before}"
+    return "pass", f"{len(counts.turned)} of {n_good} items turned bad{where}, {allowed}{before}"
 
 
 def _limit(metric: MetricInfo, rules: MetricRules) -> float:
@@ -99,21 +105,20 @@ def _good(value: float, limit: float, higher: bool) -> bool:
     return value >= limit if higher else value <= limit
 
 
-def _count(found: Measured, keys: Sequence[str], limit: float) -> _Counts:
+def _count(ours: Values, theirs: Values, keys: Sequence[str], limit: float, higher: bool) -> _Counts:
     """A lost item of the baseline counts as good there."""
-    ours, theirs = _values(found.candidate, found.metric), _values(found.baseline, found.metric)
     counts = _Counts([], [], [])
     for key in keys:
-        if any(key in each and not _good(each[key], limit, found.higher) for each in theirs):
+        if any(key in each and not _good(each[key], limit, higher) for each in theirs):
             counts.bad_before.append(key)
-        elif any(key in each and not _good(each[key], limit, found.higher) for each in ours):
+        elif any(key in each and not _good(each[key], limit, higher) for each in ours):
             counts.turned.append(key)
         elif any(key not in each for each in ours):
             counts.unknown.append(key)
     return counts
 
 
-def _values(side: Side, metric: MetricInfo) -> list[dict[str, float]]:
+def _values(side: Side, metric: MetricInfo) -> Values:
     return [item_values(metric, side.items(metric.task, seed)) for seed in side.seeds]
 
 
@@ -136,19 +141,23 @@ def _is(name: str, key: str, sample: Sample) -> bool:
     return name == sample.source or (len(name) >= SHORTEST and key.startswith(name))
 
 
-def _told(found: Measured, key: str, limit: float) -> Turned:
-    """The item as the first seed in which it is bad has it."""
-    sample, metric, side = found.wanted[key], found.metric, found.candidate
-    for seed in side.seeds:
-        items = [item for item in side.items(metric.task, seed) if item.sample.key == key]
-        value = item_values(metric, items).get(key)
-        if value is not None and not _good(value, limit, found.higher):
-            break
-    (item,) = items
-    verdict = item.verdicts.get(metric.judge or "")
+def _told(found: Measured, ours: Values, keys: Sequence[str], limit: float) -> tuple[Turned, ...]:
+    """The items as the first seed in which each is bad has them."""
+    side, metric = found.candidate, found.metric
+    by_seed = [{item.sample.key: item for item in side.items(metric.task, seed)} for seed in side.seeds]
+    told = []
+    for key in keys:
+        bad = (key in values and not _good(values[key], limit, found.higher) for values in ours)
+        first = next(items[key] for items, is_bad in zip(by_seed, bad, strict=True) if is_bad)
+        told.append(_turned(first, metric))
+    return tuple(told)
+
+
+def _turned(item: Item, metric: MetricInfo) -> Turned:
+    sample, verdict = item.sample, item.verdicts.get(metric.judge or "")
     said = [] if verdict is None else [verdict.label, None if verdict.score is None else f"{verdict.score:g}"]
     return Turned(
-        key=key,
+        key=sample.key,
         source=sample.source or "",
         prompt=excerpt("\n\n".join(message.content for message in sample.messages)),
         answer=excerpt(item.completion.text if item.completion is not None else ""),

@@ -8,7 +8,9 @@ not sealed nothing can be said.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,19 +81,29 @@ def check_files(side: Side) -> FileCheck:
     names = grown(run, sealed)
     if names:
         found.notes.append(f"{run.path.name}: {', '.join(names)} grew since harness score; scored again here")
+    for name in names:
+        found.faults.extend(_no_records(run.path / name, sealed.files[name].n_bytes))
+        if _torn(run.path / name):
+            found.notes.append(f"{run.path.name}: the last line of {name} is torn; its record is owed again")
     found.faults.extend(_replaced(side, sealed))
     return found
 
 
 def lines(path: Path) -> Iterator[Line]:
     """The lines of a record file, whole or not."""
-    if not path.exists():
-        return
-    offset = 0
+    if path.exists():
+        found = path.stat()
+        yield from _lines(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(8)  # the files of two runs; both sides are often of one, and each is gone through several times
+def _lines(path: Path, n_bytes: int, changed_at: int) -> tuple[Line, ...]:
+    found, offset = [], 0
     with path.open("rb") as file:
         for number, data in enumerate(file, 1):
-            yield Line(number, offset, _row(data))
+            found.append(Line(number, offset, _row(data)))
             offset += len(data)
+    return tuple(found)
 
 
 def _row(data: bytes) -> dict[str, Any] | None:
@@ -100,6 +112,23 @@ def _row(data: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def _no_records(path: Path, end: int) -> Iterator[Fault]:
+    """Whole lines after so many bytes that hold no record; the last one may be torn."""
+    kind, found = KINDS.get(path.name), list(lines(path))
+    for line in found[:-1] if _torn(path) else found:
+        if line.offset < end:
+            continue
+        if line.row is None or (kind is not None and not _valid(kind, line.row)):
+            yield Fault(f"{path.name}:{line.number}", "holds no record, and was written since the run was scored")
+
+
+def _torn(path: Path) -> bool:
+    """Whether the last line has no end: a process died while writing it."""
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def _other_samples(side: Side) -> Iterator[Fault]:

@@ -46,7 +46,7 @@ class RuleResult(Record):
         p_adjusted: The same after Holm's correction.
         test: Name of the test or interval.
         settles: What would settle an inconclusive one.
-        items: The items that turned bad.
+        items: The items that turned bad, the first hundred of them; ``value`` counts all.
         line: Line of the policy, where the rule stands there.
     """
 

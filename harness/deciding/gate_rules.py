@@ -20,8 +20,14 @@ from harness.records import Sample
 from harness.scores import Comparison, Estimate, MetricInfo
 from harness.stages.gather import ITEM_MEANS, item_values
 from harness.stats.margins import MarginTest, equivalent, non_inferior
+from harness.stats.paired import Differences
+from harness.stats.paired import _same as same_differences
 
 ALPHA = 0.05
+DIRECTED = ("non_inferior", "improves", "must_not_turn_bad")
+"""Rules that need to know which direction is better."""
+COMPARED = (*DIRECTED, "equivalent")
+"""Rules about both sides."""
 
 
 class Measured(NamedTuple):
@@ -123,18 +129,33 @@ def _margin_test(pairs: Pairs, margin: float, higher: bool) -> MarginTest:
     low, high = pairs.metric.bounds
     if pairs.metric.kind in ITEM_MEANS and pairs.seeds:
         binary = pairs.metric.kind != "score"
-        return non_inferior(pairs.per_seed, margin, binary=binary, higher_is_better=higher, span=high - low)
+        test = non_inferior(_distinct(pairs), margin, binary=binary, higher_is_better=higher, span=high - low)
+        return _named(test, pairs)
     return _margin_by_interval(difference(pairs), margin, higher)
 
 
 def _equivalence_test(pairs: Pairs, margin: float) -> MarginTest:
     low, high = pairs.metric.bounds
     if pairs.metric.kind in ITEM_MEANS and pairs.seeds:
-        return equivalent(pairs.per_seed, margin, binary=pairs.metric.kind != "score", span=high - low)
+        test = equivalent(_distinct(pairs), margin, binary=pairs.metric.kind != "score", span=high - low)
+        return _named(test, pairs)
     one, other = (_margin_by_interval(difference(pairs), margin, higher) for higher in (True, False))
     if {one.decision, other.decision} == {"yes"}:
         return max(one, other, key=lambda test: test.p_value or 0.0)
     return next(test for test in sorted((one, other), key=lambda test: test.decision) if test.decision != "yes")
+
+
+def _distinct(pairs: Pairs) -> list[Differences]:
+    """The differences of each seed, of one alone where all say the same of every item: that is no more knowledge."""
+    filled = [each for each in pairs.per_seed if each.values.size]
+    equal = all(same_differences(filled[0], other) for other in filled[1:])
+    return filled[:1] if equal else filled
+
+
+def _named(test: MarginTest, pairs: Pairs) -> MarginTest:
+    """The test, saying so where equal seeds were taken for one."""
+    n_seeds = sum(bool(each.values.size) for each in pairs.per_seed)
+    return test._replace(test=f"{test.test}, {n_seeds} equal seeds") if n_seeds > len(_distinct(pairs)) else test
 
 
 def _margin_by_interval(found: Comparison, margin: float, higher: bool) -> MarginTest:

@@ -131,8 +131,9 @@ def _policy(found: Gate) -> str:
 
 
 def _title(rule: RuleResult) -> str:
-    shown = f", the first {FEW}" if len(rule.items) > FEW else ""
-    return f"{rule.name}: {len(rule.items)} items turned bad{shown}"
+    n_turned = int(rule.value or len(rule.items))
+    shown = f", the first {FEW}" if n_turned > FEW else ""
+    return f"{rule.name}: {n_turned} items turned bad{shown}"
 
 
 def _cells(found: Gate, rule: RuleResult) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from harness.deciding.pairing import planned
+from harness.deciding.pairing import corresponding, planned
 from harness.deciding.sides import Side
 from harness.errors import UserError, unknown_name
 from harness.judging import Panel
@@ -72,6 +72,19 @@ def remarks(first: Side, second: Side, tasks: Sequence[str]) -> list[str]:
         if (told := other_style(first, second, task)) is not None:
             found.setdefault(told, []).append(task)
     return [f"{told} ({', '.join(own)})" for told, own in found.items()]
+
+
+def seed_remarks(first: Side, second: Side) -> list[str]:
+    """What the training seeds of two sides leave open: other seeds are not paired, one seed says nothing of others."""
+    one, two = (", ".join(map(str, side.seeds)) for side in (first, second))
+    if not corresponding(first.seeds, second.seeds):
+        told = f"{first.label} has the training seeds {one}, {second.label} {two}: seeds are not paired"
+        few = [side.label for side in (first, second) if len(side.seeds) == 1]
+        return [told, *(f"{label} has one training seed, which says nothing of training it again" for label in few)]
+    if len(first.seeds) > 1:
+        return []
+    each = f"{first.label} and {second.label} have one training seed each"
+    return [f"{each}: the intervals speak of these weights, not of training again"]
 
 
 def other_style(first: Side, second: Side, task: str) -> str | None:

@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from harness.deciding.sides import Side
-from harness.errors import UserError, unknown_name
+from harness.errors import UserError
 from harness.scores import Comparison, MetricInfo
 from harness.stages.gather import ITEM_MEANS, Item, answers, item_values
+from harness.stages.loading import unknown_metric
 from harness.stats.classification import Answers
 from harness.stats.paired import Differences, pair_by_key, paired_over_seeds
 from harness.stats.paired_measures import measure_difference_of_seeds, measure_difference_over_seeds
@@ -149,7 +150,7 @@ def _metric(first: Side, second: Side, name: str) -> MetricInfo:
 def _metric_of(side: Side, name: str) -> MetricInfo:
     found = side.loaded.metric(name)
     if found is None:
-        raise UserError(f"{side.label}: {unknown_name('metric', name, [one.name for one in side.loaded.metrics])}")
+        raise UserError(f"{side.label}: {unknown_metric(name, [one.name for one in side.loaded.metrics])}")
     return found
 
 

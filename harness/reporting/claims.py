@@ -1,6 +1,7 @@
 """``claims.json``: every sentence that the run was made to test, with its test, effect, interval and decision.
 
-Effects are differences of measures scaled to 0–1 (multiply by 100 for points).
+Effects are differences of measures scaled to 0–1 (multiply by 100 for points). Decisions are taken after Holm's
+correction over the run's claims; ``supported (not after Holm)`` says that only the interval lies on the claimed side.
 """
 
 from __future__ import annotations

@@ -205,8 +205,9 @@ def preparation_texts(scores: Scores) -> list[PreparationText]:
         for row in rows:
             counts.update(row.counts)
         trained = [row.training for row in rows if row.training]
-        steps = " + ".join(f"{one['n_steps']:.0f}" for one in trained) or "–"
-        losses = [sum(one[end] for one in trained) / len(trained) for end in ("loss_first", "loss_last") if trained]
+        steps = " + ".join(f"{one['n_steps']:.0f}" if "n_steps" in one else "–" for one in trained) or "–"
+        ends = [[one[end] for one in trained if end in one] for end in ("loss_first", "loss_last")]
+        losses = [sum(values) / len(values) for values in ends if values]
         found.append(
             PreparationText(
                 names.get(subject, subject),

@@ -20,6 +20,7 @@ GAP = 2
 HEAD_WIDTH = 18
 PLAIN_WIDTH = 160
 """Columns of characters where the output goes to a file or a log."""
+NOT_AFTER_HOLM = " (not after Holm)"
 COLOURS = {"supported": "green", "contradicted": "red", "no difference": "yellow", "not measured": "dim"}
 
 
@@ -113,7 +114,11 @@ def print_claim(claim: Claim, console: Console) -> None:
     interval = show_interval(found.low, found.high, CLAIM)
     numbers = f" {show_difference(found, CLAIM)} {interval}, {show_p(found.p_value)}"
     numbers += "" if found.p_adjusted is None else f" (Holm {show_p(found.p_adjusted)})"
-    console.print(Text.assemble((f"{claim.decision}: ", COLOURS[claim.decision]), claim.text, numbers))
+    console.print(
+        Text.assemble(
+            (f"{claim.decision}: ", COLOURS[claim.decision.removesuffix(NOT_AFTER_HOLM)]), claim.text, numbers
+        )
+    )
 
 
 def _details(parts: Sequence[str]) -> str:

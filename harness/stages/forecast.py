@@ -19,11 +19,13 @@ from harness.records import Completion, CompletionOutcome, Sample
 from harness.stages.judge_models import price_of_model
 from harness.stages.plan import Plan, trained_subjects
 from harness.stages.self_judging import family_notes
-from harness.stats.power import detectable_rate_difference, detectable_score_difference
+from harness.stats.power import detectable_rate_difference, detectable_score_difference, over_seeds_factor
 from harness.trainers.external_settings import OpenAISettings
 
 REPLY_TOKENS = Range(30, 120, 400)
 """Tokens of a judge's reply: a sentence or two and a verdict; never more than the judge allows."""
+ADVISED_SEEDS = 5
+"""So many tell a difference from chance better than one seed does; two or three do not."""
 N_RENDERED = 50
 """Samples whose prompts are rendered to learn how long they are."""
 
@@ -52,8 +54,22 @@ def forecast(plan: Plan, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
         "cost_usd": total(paid),
         "tasks": [_task(plan, name) for name in plan.tasks],
         "dropped": {name: data.dropped for name, data in plan.rows.items() if data.dropped},
-        "caveats": family_notes(config, plan.manifest),
+        "caveats": [*_seeds_notes(seeds), *family_notes(config, plan.manifest)],
     }
+
+
+def _seeds_notes(n_seeds: int) -> list[str]:
+    """What several seeds do to the smallest difference, and that few have little power."""
+    if n_seeds < 2:
+        return []
+    factor, advised = over_seeds_factor(n_seeds), over_seeds_factor(ADVISED_SEEDS)
+    found = [
+        f"Over {n_seeds} seeds a difference has to stand against their spread too (t, {n_seeds - 1} df): where "
+        f"trainings differ by chance alone, the smallest is {factor:.2g} times that of one seed, else more."
+    ]
+    if n_seeds < ADVISED_SEEDS:
+        found.append(f"{n_seeds} seeds have little power: {ADVISED_SEEDS} find {advised:.2g} times that of one seed.")
+    return found
 
 
 def _paid(plan: Plan, include_paths: Sequence[Path]) -> Iterator[dict[str, Any]]:

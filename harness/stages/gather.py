@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from harness.errors import UserError
 from harness.judging import JudgeItem, Panel, combine
 from harness.records import JUDGED, Cell, Completion, Sample, Verdict, VerdictOutcome
 from harness.scores import MetricInfo
@@ -29,7 +30,7 @@ class Item(NamedTuple):
         sample: The sample.
         completion: The answer to it.
         verdicts: By the judge's name.
-        reference_length: Characters of the answer that pairwise judges compare it with.
+        reference_length: Characters of the answer that pairwise judges compare it with; ``None`` where there is none.
     """
 
     sample: Sample
@@ -48,7 +49,11 @@ CellId = tuple[str, int, str]
 
 
 def gather(
-    run: Run, samples: Iterable[Sample], judges: Mapping[str, Panel], references: References | None = None
+    run: Run,
+    samples: Iterable[Sample],
+    judges: Mapping[str, Panel],
+    references: References | None = None,
+    metrics: Sequence[MetricInfo] = (),
 ) -> dict[CellId, list[Item]]:
     """(subject, seed, task) → its items, in the samples' order.
 
@@ -57,12 +62,16 @@ def gather(
         samples: Its frozen samples.
         judges: Name → whose verdicts count.
         references: What pairwise judges compared with.
+        metrics: Whose scales the verdicts' scores must keep to.
+
+    Raises:
+        UserError: A verdict's score lies outside the scale of a metric that sums it up.
     """
     by_task: dict[str, list[Sample]] = {}
     for sample in samples:
         by_task.setdefault(sample.task, []).append(sample)
     completions = latest(read(run.completions_file, Completion).records)
-    known = _Known(run, judges, references or References(run))
+    known = _Known(run, judges, references or References(run), metrics)
     found = {}
     for cell in latest(read(run.cells_file, Cell).records).values():
         keys = [(s, completion_key(s, cell.model)) for s in by_task.get(cell.task, ())]
@@ -75,13 +84,20 @@ def gather(
 class _Known:
     """The verdicts of a run, by what was judged, whose they are and which text was judged."""
 
-    def __init__(self, run: Run, judges: Mapping[str, Panel], references: References) -> None:
+    def __init__(
+        self, run: Run, judges: Mapping[str, Panel], references: References, metrics: Sequence[MetricInfo]
+    ) -> None:
         self.judges, self.references = judges, references
         names = {spec.key: name for name, panel in judges.items() for spec in panel.members}
+        scales: dict[str, list[MetricInfo]] = {}
+        for metric in metrics:
+            if metric.kind == "score" and metric.judge is not None:
+                scales.setdefault(metric.judge, []).append(metric)
         self.found: dict[tuple[str, str, str], list[Verdict]] = {}
         for verdict in latest(read(run.verdicts_file, Verdict).records).values():
             name = names.get(verdict.judge_key)
             if name is not None and verdict.seat < judges[name].n_seats:
+                _check_scale(verdict, scales.get(name, ()), run)
                 place = (verdict.completion_key, name, verdict.text_hash)
                 self.found.setdefault(place, []).append(verdict)
 
@@ -99,7 +115,20 @@ class _Known:
             verdict = given and combine(sorted(given, key=lambda v: (v.judge_key, v.seat)), panel)
             if verdict:
                 found[name] = verdict
-        return Item(sample, completion, found, None if other is None else len(other.text))
+        answered = other is not None and other.outcome in JUDGED
+        return Item(sample, completion, found, len(other.text) if other is not None and answered else None)
+
+
+def _check_scale(verdict: Verdict, metrics: Sequence[MetricInfo], run: Run) -> None:
+    for metric in metrics:
+        low, high = metric.bounds
+        if verdict.score is not None and not low <= verdict.score <= high:
+            raise UserError(
+                f"{run.verdicts_file}: the verdict with key {verdict.key} has the score {verdict.score:g}, outside the "
+                f"scale {low:g} to {high:g} of {metric.name}: take its line (completion_key {verdict.completion_key}, "
+                f"seat {verdict.seat}) out and let harness judge give it again, or mend the scale where the task or "
+                f"judge declares it"
+            )
 
 
 def item_values(metric: MetricInfo, items: Sequence[Item]) -> dict[str, float]:

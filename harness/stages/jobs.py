@@ -200,7 +200,8 @@ class Worker:
                 chat=self.templates.chat, device=self.config.throughput.device,
                 progress=lambda: self.report(Event("steps", 1)),
             )  # fmt: skip
-        write_ledger(folder, ledger_entry(out, settings, result.metrics, meter, result.peak_memory_bytes))
+        entry = ledger_entry(out, settings, result.metrics, meter, result.peak_memory_bytes, result.resumed)
+        write_ledger(folder, entry)
         served = read_served(out)
         weights = served.model if served else weights_hash(out)
         checkpoint = Checkpoint(
@@ -247,8 +248,11 @@ class Worker:
         if checkpoint is None:
             return self.config.server_of(subject)
         found = read_served(self.run.path / checkpoint.path)
-        where = {"model", "base_url", "api_key_env"}
-        return None if found is None else ModelConfig(backend="openai", **found.model_dump(include=where))
+        if found is None:
+            return None
+        own = self.config.trainer_of(subject).openai
+        key = own.api_key_env if own else found.api_key_env  # by the name that it has now
+        return ModelConfig(backend="openai", model=found.model, base_url=found.base_url, api_key_env=key)
 
     def _answering_spec(self, subject: SubjectConfig, task: str, answerer: Answerer) -> ModelSpec:
         spec = self.tasks[task]

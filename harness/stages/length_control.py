@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from harness.config import RunConfig
 from harness.judging import Panel
+from harness.records import JUDGED
 from harness.scores import Estimate, MetricInfo, ScoreRow
 from harness.stages.gather import CellId, Item, item_values
 from harness.stats.core import Differences
@@ -73,19 +74,27 @@ def _of_subject(
 ) -> list[tuple[int | None, Estimate]]:
     """Each seed's and all seeds'; nothing for the subject that the others are compared with."""
     fitted = [(seed, _fit(metric, items.get((subject, seed, metric.task), ()))) for seed in seeds]
-    known = [(seed, one) for seed, one in fitted if one is not None]
+    known = [one for _, one in fitted if one is not None]
     if not known:
         return []
-    effects = [one.effects for _, one in known]
+    effects = [one.effects for one in known]
     joint = two_way(table_of(effects)) if any(one.values.size for one in effects) else None
-    whole = over_seeds([one.estimate for _, one in known], UNIT, joint)
-    return [*((seed, one.estimate) for seed, one in known), (None, whole)]
+    rows = [
+        (seed, _lost(items.get((subject, seed, metric.task), ())) if one is None else one.estimate)
+        for seed, one in fitted
+    ]
+    return [*rows, (None, over_seeds([one for _, one in rows], UNIT, joint))]
+
+
+def _lost(items: Sequence[Item]) -> Estimate:
+    """A seed in which nothing was compared."""
+    return Estimate(value=None, n_scored=0, n_total=len(items))
 
 
 def _fit(metric: MetricInfo, items: Sequence[Item]) -> _Fitted | None:
-    compared = [item for item in items if item.reference_length is not None]
-    if not compared:
+    if all(item.reference_length is None for item in items):
         return None
+    compared = [item for item in items if item.reference_length is not None and _answered(item)]
     values = item_values(metric, compared)
     preferences = [values.get(item.sample.key, float("nan")) for item in compared]
     lengths = [len(item.completion.text) if item.completion else 0 for item in compared]
@@ -96,4 +105,10 @@ def _fit(metric: MetricInfo, items: Sequence[Item]) -> _Fitted | None:
     clusters = {item.sample.key: item.sample.cluster for item in compared}
     effects = by_key(dict(zip(keys, found.effects.tolist(), strict=True)), clusters)
     n_lost = len(items) - len(compared)
-    return _Fitted(found.win_rate.model_copy(update={"n_total": found.win_rate.n_total + n_lost}), effects)
+    update = {"n_total": found.win_rate.n_total + n_lost, "worst": None, "best": None}
+    return _Fitted(found.win_rate.model_copy(update=update), effects)
+
+
+def _answered(item: Item) -> bool:
+    """A failed answer has no length."""
+    return item.completion is not None and item.completion.outcome in JUDGED

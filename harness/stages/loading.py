@@ -6,18 +6,21 @@ comparisons, gates, data frames and the sample browser are all made from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.config import RunConfig
+from harness.errors import UserError, unknown_name
 from harness.importing import imported, imported_measures, own_judges
 from harness.judging import Panel
 from harness.records import Cell, Sample
 from harness.rows.overlap import TaskOverlap, overlap_notes
 from harness.scores import MetricInfo
+from harness.stages.corrected import SUFFIX as CORRECTED
 from harness.stages.gather import CellId, Item, gather
 from harness.stages.judges import Judges
+from harness.stages.length_control import SUFFIX as LENGTH_CONTROLLED
 from harness.stages.plan import overlap_file, stored_config
 from harness.stages.references import References
 from harness.stages.self_judging import self_judging_notes
@@ -73,13 +76,14 @@ def load(run: Run, include_paths: Sequence[Path] = ()) -> LoadedRun:
         include_paths: Further content folders.
 
     Raises:
-        UserError: The folder is no run, or its content (a task, a judge) cannot be found.
+        UserError: The folder is no run, its content (a task, a judge) cannot be found, or a verdict's score lies
+            outside its metric's scale.
     """
     config = stored_config(run, include_paths)
     specs = [load_spec(name, include_paths) for name in config.tasks]
     found = measures(run, config, specs, include_paths)
     samples = read(run.samples_file, Sample).records
-    items = gather(run, samples, found.by_name(), References(run, config.judging.against))
+    items = gather(run, samples, found.by_name(), References(run, config.judging.against), found.metrics)
     cells = {(c.subject, c.seed, c.task): c for c in latest(read(run.cells_file, Cell).records).values()}
     return LoadedRun(
         run, config, samples, found.metrics, found.by_name(), cells,
@@ -101,6 +105,19 @@ def measures(run: Run, config: RunConfig, specs: Sequence[TaskSpec], include_pat
     recorded = imported_measures(run, able)
     others = {task: {name: Panel((spec,)) for name, spec in each.items()} for task, each in recorded.judges.items()}
     return Measures(recorded.metrics, {task: {**judges, **others[task]} for task, judges in own.items()}, notes)
+
+
+def unknown_metric(name: str, known: Collection[str]) -> UserError:
+    """An error for a metric that does not exist, or that only scores have.
+
+    Args:
+        name: What the user wrote.
+        known: Every metric that has values of items.
+    """
+    plain = name.removesuffix(LENGTH_CONTROLLED).removesuffix(CORRECTED)
+    if plain == name or plain not in known:
+        return unknown_name("metric", name, known)
+    return UserError(f"metric '{name}' is made in scoring and has no value of an item: name '{plain}' instead")
 
 
 def _with_unanswered(

@@ -33,6 +33,7 @@ from harness.stages.judges import Judges
 from harness.stages.self_judging import refuse_self_judges, stored_manifest
 from harness.store import Run, write_atomic
 from harness.tasks import LoadedTask, load_task
+from harness.trainers.base import deciding
 
 IDENTIFIED_OTHERWISE = {"base", "data", "models"}
 """Fields that name files; the manifest holds the hashes of what is in them instead."""
@@ -157,7 +158,11 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         name: {**{k: v for k, v in task.items() if k not in ("data", "judges")}, "spec": _answered(plan.tasks[name])}
         for name, task in config["tasks"].items()
     }
-    decides["subjects"] = [{k: v for k, v in subject.items() if k != "base"} for subject in config["subjects"]]
+    decides["trainer"] = deciding(config["trainer"])
+    decides["subjects"] = [
+        {**{k: v for k, v in subject.items() if k != "base"}, "trainer": deciding(subject["trainer"])}
+        for subject in config["subjects"]
+    ]
     return {
         "schema_version": 1,
         "config": decides,

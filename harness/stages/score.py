@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.config import ClaimConfig, RunConfig
 from harness.errors import UserError, unknown_name
@@ -21,6 +22,7 @@ from harness.scores import (
     Comparison,
     ComparisonRow,
     ConfusionRow,
+    Decision,
     Estimate,
     MetricInfo,
     PreparationRow,
@@ -32,7 +34,7 @@ from harness.stages.corrected import corrected
 from harness.stages.gather import ITEM_MEANS as ITEM_MEANS
 from harness.stages.gather import CellId, Item, answers, clusters, item_values
 from harness.stages.length_control import length_controlled
-from harness.stages.loading import LoadedRun
+from harness.stages.loading import LoadedRun, unknown_metric
 from harness.stages.plan import trained_subjects
 from harness.stages.reliability import judge_rows
 from harness.stages.seal import write_seal
@@ -40,6 +42,7 @@ from harness.stats import classification, intervals, measure_levels, paired, pai
 from harness.stats.bootstrap import bca_mean
 from harness.stats.classification import Answers
 from harness.stats.family import as_family
+from harness.stats.paired import Alternative
 from harness.stats.two_way import TwoWay, table_of, two_way
 from harness.store import Run, write_atomic
 
@@ -172,7 +175,14 @@ def _comparisons(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells)
     ]
 
 
-def _compare(metric: MetricInfo, first: str, second: str, seeds: Sequence[int], cells: Cells) -> Comparison:
+def _compare(
+    metric: MetricInfo,
+    first: str,
+    second: str,
+    seeds: Sequence[int],
+    cells: Cells,
+    alternative: Alternative = "two-sided",
+) -> Comparison:
     if metric.kind in ITEM_MEANS:
         per_seed = [
             paired.pair_by_key(
@@ -183,7 +193,7 @@ def _compare(metric: MetricInfo, first: str, second: str, seeds: Sequence[int], 
             for seed in seeds
         ]
         span = metric.bounds[1] - metric.bounds[0]
-        return paired.paired_over_seeds(per_seed, binary=metric.kind != "score", span=span)
+        return paired.paired_over_seeds(per_seed, binary=metric.kind != "score", alternative=alternative, span=span)
     kind = metric.kind
     assert kind in ("balanced_accuracy", "f1", "auc")
     measured = [(cells.answers(metric, first, seed), cells.answers(metric, second, seed)) for seed in seeds]
@@ -194,45 +204,71 @@ def _cluster_of(items: Sequence[Item]) -> dict[str, str | None]:
     return {item.sample.key: cluster for item, cluster in zip(items, clusters(items), strict=True)}
 
 
+class _Side(NamedTuple):
+    """One of the two measures of a claim."""
+
+    subject: str
+    metric: MetricInfo
+
+
 def _claims(config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> tuple[Claim, ...]:
-    """The claims of the run, whose p values are one family."""
-    claims = [_claim(claim, config, metrics, cells) for claim in config.claims]
-    adjusted = as_family([claim.comparison for claim in claims])
-    return tuple(claim.model_copy(update={"comparison": found}) for claim, found in zip(claims, adjusted, strict=True))
-
-
-def _claim(claim: ClaimConfig, config: RunConfig, metrics: Sequence[MetricInfo], cells: Cells) -> Claim:
-    sides = [_side(claim, side, config, metrics) for side in (claim.first, claim.second)]
-    per_seed = []
-    for seed in config.seeds:
-        (first, groups), (second, _) = [
-            _by_prompt(metric, cells.items(metric, subject, seed)) for subject, metric in sides
-        ]
-        per_seed.append(paired.pair_by_key(first, second, groups))
-    comparison = paired.paired_over_seeds(per_seed, binary=False, alternative="greater")
-    decisions = {"higher": "supported", "lower": "contradicted"}
-    return Claim.model_validate(
-        {
-            "name": claim.name,
-            "text": claim.text,
-            "subject": sides[0][0],
-            "first": claim.first,
-            "second": claim.second,
-            "comparison": comparison,
-            "decision": decisions.get(comparison.decision, comparison.decision),
-        }
+    """The claims of the run, whose p values are one family, and so are those of the opposite claims."""
+    sides = [[_side(claim, side, config, metrics) for side in (claim.first, claim.second)] for claim in config.claims]
+    found = as_family([_claimed(first, second, config.seeds, cells) for first, second in sides])
+    opposite = as_family([_claimed(second, first, config.seeds, cells) for first, second in sides])
+    return tuple(
+        Claim(
+            name=claim.name,
+            text=claim.text,
+            subject=first.subject,
+            first=claim.first,
+            second=claim.second,
+            comparison=one,
+            decision=_decision(one, other),
+        )
+        for claim, (first, _), one, other in zip(config.claims, sides, found, opposite, strict=True)
     )
 
 
-def _side(claim: ClaimConfig, side: str, config: RunConfig, metrics: Sequence[MetricInfo]) -> tuple[str, MetricInfo]:
+def _claimed(first: _Side, second: _Side, seeds: Sequence[int], cells: Cells) -> Comparison:
+    """First minus second, scaled to 0–1: of one metric as every comparison has it, of two metrics paired by prompt."""
+    if first.metric == second.metric:
+        low, high = first.metric.bounds
+        found = _compare(first.metric, first.subject, second.subject, seeds, cells, "greater")
+        return _scaled(found, 1 / (high - low))
+    items = [[cells.items(side.metric, side.subject, seed) for side in (first, second)] for seed in seeds]
+    binary = all(side.metric.kind != "score" for side in (first, second))
+    binary = binary and all(len({item.prompt for item in each}) == len(each) for pair in items for each in pair)
+    per_seed = []
+    for ours, theirs in items:
+        (one, groups), (two, _) = _by_prompt(first.metric, ours), _by_prompt(second.metric, theirs)
+        per_seed.append(paired.pair_by_key(one, two, groups))
+    return paired.paired_over_seeds(per_seed, binary=binary, alternative="greater")
+
+
+def _scaled(comparison: Comparison, factor: float) -> Comparison:
+    ends = {name: getattr(comparison, name) for name in ("difference", "low", "high")}
+    return comparison.model_copy(update={name: end * factor for name, end in ends.items() if end is not None})
+
+
+def _decision(found: Comparison, opposite: Comparison) -> Decision:
+    """What the interval says, and whether it stands after Holm's correction."""
+    if found.decision == "higher":
+        return "supported" if found.holds else "supported (not after Holm)"
+    if found.decision == "lower":
+        return "contradicted" if opposite.holds else "contradicted (not after Holm)"
+    return found.decision
+
+
+def _side(claim: ClaimConfig, side: str, config: RunConfig, metrics: Sequence[MetricInfo]) -> _Side:
     subject, _, name = side.partition(".")
     subjects = [s.name for s in config.subjects]
     if subject not in subjects:
         raise UserError(f"claim '{claim.name}': {unknown_name('subject', subject, subjects)}")
     known = {metric.name: metric for metric in metrics if metric.kind in ITEM_MEANS}
     if name not in known:
-        raise UserError(f"claim '{claim.name}': {unknown_name('metric', name, known)}")
-    return subject, known[name]
+        raise UserError(f"claim '{claim.name}': {unknown_metric(name, known)}")
+    return _Side(subject, known[name])
 
 
 def check_claims(config: RunConfig, metrics: Sequence[MetricInfo]) -> None:

@@ -80,7 +80,7 @@ def _subjects(config: RunConfig, trained: Sequence[str], given: str) -> list[str
         raise UserError(f"recipe '{config.name}' trains no subject by method '{given}'; it has {', '.join(trained)}")
     if any(subject.name == given for subject in config.subjects):
         raise UserError(f"subject '{given}' trains no weights of its own; those that do: {', '.join(trained)}")
-    raise unknown_name("subject or method", given, [*trained, *METHODS])
+    raise unknown_name("subject or method", given, {*trained, *(config.subject(name).method for name in trained)})
 
 
 def trainings(run: Run, jobs: Sequence[Job]) -> list[Training]:
@@ -116,9 +116,11 @@ def export_data(run: Run, config: RunConfig, job: Job, name: FormatName | None, 
     records = read(_folder(run, job) / "records.jsonl", TrainingRecord).records
     chosen = name or format_of(method_objective(config.subject(job.subject).method))
     folder = out or run.path / "export" / job.subject / str(job.seed)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; --out names a folder")
     path = folder / f"{chosen}{FORMATS[chosen].suffix}"
     made = write_export(path, records, chosen, chat=load_templates(config.templates).chat)
-    write_dataset_info(folder, path.name, chosen)
+    write_dataset_info(folder, path.name, chosen, f"harness_{chosen}")
     return Exported(path, chosen, len(made.rows), made.n_left_out)
 
 

@@ -223,7 +223,7 @@ def _over_levels(
     if found.error <= FLAT * span or np.ptp(draws) <= FLAT * span:
         return _flat(tables, plain, span)
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    test = f"hierarchical bootstrap ({n_seeds} seeds, {found.n_clusters} prompts)"
+    test = f"hierarchical bootstrap ({n_seeds} seeds, {found.units})"
     law = t_law(found, span, n_pairs)  # never surer than it: an error that is small by chance misleads both
     bounds = law.bounds((1 - CONFIDENCE) / 2)
     ends = {"low": max(-span, min(float(low), bounds[0])), "high": min(span, max(float(high), bounds[1]))}

@@ -25,7 +25,7 @@ def measure_over_seeds(kind: Resampled, per_seed: Sequence[Answers], seed: int =
         seed: Seed of the resampling.
     """
     defined = [items for items in per_seed if is_defined(kind, items)]
-    return over_levels([drawn(kind, defined, seed)], n_clusters_of(kind, defined[0])) if defined else None
+    return over_levels([drawn(kind, defined, seed)], *clusters_of(kind, defined[0])) if defined else None
 
 
 def is_defined(kind: Resampled, items: Answers) -> bool:
@@ -43,18 +43,20 @@ def drawn(kind: Resampled, per_seed: Sequence[Answers], seed: int) -> Drawn:
     return Drawn(values, np.stack([draws(kind, items, seed, n_clusters) for items in numbered], axis=1))
 
 
-def over_levels(sides: Sequence[Drawn], n_clusters: int) -> TwoWay | None:
+def over_levels(sides: Sequence[Drawn], n_clusters: int, clustered: bool) -> TwoWay | None:
     """One side, or the first less the second; ``None`` where most resamples lack a class."""
     usable = np.all([~np.isnan(side.draws).any(axis=1) for side in sides], axis=0)
     if usable.mean() < 0.5:
         return None
-    return two_way_drawn([side._replace(draws=side.draws[usable]) for side in sides], n_clusters)
+    found = two_way_drawn([side._replace(draws=side.draws[usable]) for side in sides], n_clusters)
+    return found._replace(clustered=clustered)
 
 
-def n_clusters_of(kind: Resampled, items: Answers) -> int:
-    """Clusters that have an item that was not lost."""
+def clusters_of(kind: Resampled, items: Answers) -> tuple[int, bool]:
+    """How many clusters have an item that was not lost, and whether some have several."""
     known = _known(kind, items)
-    return int(cluster_codes(known.clusters, len(known.targets)).max(initial=-1)) + 1
+    n_clusters = int(cluster_codes(known.clusters, len(known.targets)).max(initial=-1)) + 1
+    return n_clusters, n_clusters < len(known.targets)
 
 
 def n_known(kind: Resampled, items: Answers) -> int:

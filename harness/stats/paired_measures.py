@@ -16,7 +16,7 @@ from harness.scores import Comparison, Estimate
 from harness.stats.classification import Answers, Resampled, draws, measure, restrict
 from harness.stats.core import FLAT, Interval
 from harness.stats.levels import t_law
-from harness.stats.measure_levels import drawn, is_defined, n_clusters_of, n_known, over_levels, without
+from harness.stats.measure_levels import clusters_of, drawn, is_defined, n_known, over_levels, without
 from harness.stats.paired import Alternative, by_law
 from harness.stats.resample import bootstrap_p, percentile
 from harness.stats.two_way import Drawn
@@ -102,7 +102,7 @@ def measure_difference_over_seeds(
     if np.ptp(difference.draws) <= FLAT:
         each = [measure_difference(kind, *pair, alternative=alternative, seed=seed) for pair in defined]
         return _flat(plain, each)
-    return _by_levels(plain, [difference], n_clusters_of(kind, defined[0][0]))
+    return _by_levels(plain, [difference], *clusters_of(kind, defined[0][0]))
 
 
 def measure_difference_of_seeds(
@@ -121,11 +121,11 @@ def measure_difference_of_seeds(
     plain = Comparison(difference=None, n_pairs=n_pairs, n_seeds=min(map(len, sides)))
     if not all(sides):
         return plain
-    return _by_levels(plain, [drawn(kind, side, seed) for side in sides], n_clusters_of(kind, sides[0][0]))
+    return _by_levels(plain, [drawn(kind, side, seed) for side in sides], *clusters_of(kind, sides[0][0]))
 
 
-def _by_levels(plain: Comparison, sides: Sequence[Drawn], n_clusters: int) -> Comparison:
-    found = over_levels(sides, n_clusters)
+def _by_levels(plain: Comparison, sides: Sequence[Drawn], n_clusters: int, clustered: bool) -> Comparison:
+    found = over_levels(sides, n_clusters, clustered)
     value = sides[0].values.mean() - sum(side.values.mean() for side in sides[1:])
     plain = plain.model_copy(update={"difference": float(value)})
     if found is None:

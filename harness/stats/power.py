@@ -45,6 +45,28 @@ def detectable_score_difference(
     return _quantiles(power, alpha) * sd * math.sqrt(design_effect / n_items)
 
 
+def over_seeds_factor(n_seeds: int, power: float = POWER, alpha: float = ALPHA) -> float:
+    """How many times the difference that one seed's items show has to be there to be found over several seeds.
+
+    Over seeds a difference has to stand by Student's t on the seeds' own differences too (`harness.stats.levels`); this
+    is that test where nothing but chance tells the seeds apart. Trainings that differ need a larger difference.
+
+    Args:
+        n_seeds: Training seeds, two or more.
+        power: Probability of finding it.
+        alpha: Two-sided error rate.
+
+    Raises:
+        ValueError: Fewer than two seeds.
+    """
+    from statsmodels.stats.power import TTestPower
+
+    if n_seeds < 2:
+        raise ValueError("one seed has no spread over seeds")
+    size = TTestPower().solve_power(effect_size=None, nobs=n_seeds, alpha=alpha, power=power)
+    return float(size) / _quantiles(power, alpha)
+
+
 def detectable_unpaired_rate(
     n_items: int, baseline: float, power: float = POWER, alpha: float = ALPHA, *, design_effect: float = 1.0
 ) -> float:

@@ -66,12 +66,6 @@ def rogan_gladen(rate: Share, sensitivity: Share, specificity: Share) -> Correct
     return Corrected(value, min(low, value), max(high, value), note)
 
 
-def from_counts(n_positive: float, n_total: float, *, tp: float, fn: float, tn: float, fp: float) -> Corrected:
-    """The same from counts: positives among all judged, and the judge's hits and errors on labelled items."""
-    shares = [Share(k / n if n else 0.0, n) for k, n in ((n_positive, n_total), (tp, tp + fn), (tn, tn + fp))]
-    return rogan_gladen(*shares)
-
-
 def effective_share(estimate: Estimate) -> Share | None:
     """An estimated rate as a share of so many independent items that Wilson's interval is as wide as the estimate's.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from harness.scores import ALPHA as ALPHA
 from harness.stats.paired import holm
 
-ALPHA = 0.05
 Key = TypeVar("Key", bound=Hashable)
 
 

@@ -44,6 +44,7 @@ class TwoWay(NamedTuple):
         seed_error: The standard error that the seeds alone show, as if prompts were fixed; zero with one seed.
         seed_df: Its degrees of freedom, at least 1.
         resampled: The value is no mean over items, and the error comes from resamples.
+        clustered: Several items of a seed share a cluster.
     """
 
     value: float
@@ -54,11 +55,17 @@ class TwoWay(NamedTuple):
     seed_error: float = 0.0
     seed_df: float = 1.0
     resampled: bool = False
+    clustered: bool = False
 
     @property
     def levels(self) -> str:
         """What was drawn, in words."""
-        return f"over {self.n_seeds} seeds and {self.n_clusters} prompts" if self.n_seeds > 1 else "by cluster"
+        return f"over {self.n_seeds} seeds and {self.units}" if self.n_seeds > 1 else "by cluster"
+
+    @property
+    def units(self) -> str:
+        """How many prompts were drawn, or clusters of them, in words."""
+        return f"{self.n_clusters} {'clusters of prompts' if self.clustered else 'prompts'}"
 
 
 class _Side(NamedTuple):
@@ -110,7 +117,8 @@ def two_way(*tables: Table) -> TwoWay:
     n_clusters = int(np.any([table.counts.any(axis=1) for table in tables], axis=0).sum())
     influence = _signed([influence for _, influence in found])
     prompts = n_clusters / max(n_clusters - 1, 1) * float((influence**2).sum())
-    return _combined([side for side, _ in found], prompts, n_clusters)
+    clustered = any(bool((table.counts > 1).any()) for table in tables)
+    return _combined([side for side, _ in found], prompts, n_clusters)._replace(clustered=clustered)
 
 
 def two_way_drawn(sides: Sequence[Drawn], n_clusters: int) -> TwoWay:

@@ -29,7 +29,9 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
         raise UserError(f"{adapter}: the adapter has no adapter_model.safetensors (pickles are not loaded)")
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     shutil.rmtree(out, ignore_errors=True)
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
     try:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from harness.records import Finite, TrainingRecord
 from harness.trainers.external_settings import CommandSettings, OpenAISettings, problem
 from harness.trainers.lagrangian import LagrangianSettings
-from harness.trainers.launch_settings import EarlyStoppingSettings, LaunchSettings, scaling_problem
+from harness.trainers.launch_settings import EarlyStoppingSettings, LaunchSettings, config_hash, scaling_problem
 
 Objective = Literal["sft", "dpo", "kto", "rlhf"]
 """What training minimises: the likelihood of completions, a preference loss, or minus a learnt reward."""
@@ -27,6 +27,12 @@ GOOD = frozenset({"response", "chosen"})
 
 LENGTHS = frozenset({"epochs", "steps", "tokens"})
 """Settings that say how long to train; exactly one is given."""
+UNDECIDED = {
+    "launch": {"main_address", "main_port"},
+    "command": {"manifest", "env", "timeout_seconds", "resume"},
+    "openai": {"api_key_env", "price"},
+}
+"""Block → what in it decides no weights: where machines meet, how a program is run, what a service costs."""
 
 
 def _absent(value: object) -> bool:
@@ -99,7 +105,9 @@ class TrainerSettings(BaseModel):
         name: The trainer.
         epochs: Passes over the records; or
         steps: Optimiser steps; or
-        tokens: Tokens to read, prompts and all passes counted, to the nearest whole step. Exactly one of the three.
+        tokens: Tokens to read, prompts and all passes counted, to the nearest whole step. Exactly one of the three;
+            none of them says how long RLHF takes (``rlhf.steps``), and ``tokens`` does not go with ``sft_first``, of
+            which two objectives would each read them all.
         batch_size: Records a step, over all processes.
         micro_batch_size: Records that a device reads at once; gradients of several make up a step. All its records of
             a step where absent (with ``packing`` one block).
@@ -154,6 +162,8 @@ class TrainerSettings(BaseModel):
     def _consistent(self) -> TrainerSettings:
         if sum(length is not None for length in (self.epochs, self.steps, self.tokens)) != 1:
             raise ValueError("give epochs, steps or tokens, exactly one of the three")
+        if self.tokens is not None and self.sft_first:
+            raise ValueError("tokens is the length of one objective, sft_first trains for two: give epochs or steps")
         if wrong := problem(self.name, self.command, self.openai, self.epochs, self.steps):
             raise ValueError(wrong)
         if wrong := scaling_problem(self):
@@ -161,9 +171,12 @@ class TrainerSettings(BaseModel):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What decides the weights, for a hash. What is absent leaves no trace, so that a new setting changes none."""
-        places = {"main_address", "main_port"}  # of the same training
-        return self.model_dump(mode="json", exclude={"save_steps": True, "launch": places})
+        """What decides the weights, for a hash. What is absent leaves no trace, so that a new setting changes none.
+
+        Raises:
+            UserError: ``launch.config`` names a file that cannot be read.
+        """
+        return deciding(self.model_dump(mode="json"))
 
     def n_steps(self, n_records: int, n_tokens: int | None = None) -> int:
         """Optimiser steps of one objective.
@@ -174,10 +187,11 @@ class TrainerSettings(BaseModel):
         """
         if self.steps is not None:
             return self.steps
+        steps_a_pass = math.ceil(n_records / self.batch_size)
         if self.epochs is None:
             assert self.tokens is not None
-            return max(1, round(self.tokens * n_records / n_tokens / self.batch_size)) if n_tokens else 0
-        return math.ceil(self.epochs * math.ceil(n_records / self.batch_size))
+            return max(1, round(self.tokens / n_tokens * steps_a_pass)) if n_tokens else 0
+        return math.ceil(self.epochs * steps_a_pass)
 
     def n_passes(self, n_records: int, n_steps: int) -> float:
         """Passes over the records that so many steps are; the last one may be part of one."""
@@ -201,6 +215,29 @@ class TrainerSettings(BaseModel):
         return steps + (self.n_steps(sum(kinds.get(kind, 0) for kind in GOOD)) if first else 0)
 
 
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the weights, of trainer settings or of some that replace others.
+
+    How often a training is saved does not, nor does `UNDECIDED`. A user's own configuration file does by its text,
+    wherever it lies.
+
+    Raises:
+        UserError: ``launch.config`` names a file that cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        left_out = UNDECIDED.get(name, set())
+        if isinstance(value, Mapping) and left_out & value.keys():
+            value = {field: one for field, one in value.items() if field not in left_out}
+            if not value:
+                continue
+        if name == "launch" and isinstance(value, Mapping) and (text := config_hash(value.get("config"))) is not None:
+            value = {**value, "config": text}
+        if name != "save_steps":
+            found[name] = value
+    return found
+
+
 class TrainResult(NamedTuple):
     """What a training tells.
 
@@ -208,10 +245,12 @@ class TrainResult(NamedTuple):
         metrics: What was measured: ``n_steps``, ``n_dropped_too_long``, first and last loss, and the objective's own.
         peak_memory_bytes: The most that the processes which it started held, all together; ``None`` where it was done
             in this one.
+        resumed: It went on from what an earlier start left, so that this one's time is not the training's.
     """
 
     metrics: dict[str, float]
     peak_memory_bytes: int | None = None
+    resumed: bool = False
 
 
 class Trainer(Protocol):

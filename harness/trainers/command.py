@@ -34,7 +34,6 @@ from harness.trainers.program import exit_status, run_program
 
 MANIFEST = "manifest.json"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_NO_IDENTITY = {"manifest", "env", "timeout_seconds", "resume"}
 
 
 class Manifest(Record):
@@ -98,6 +97,7 @@ class CommandTrainer:
         n_steps = settings.all_steps(objective, Counter(record.kind for record in records))
         training = _training(base, records, settings, seed, out, objective, chat)
         taken = _taken(out, training.asked.key)
+        resumed = taken is not None or training.begun()
         if taken is None:
             if exit_status(training.work) != 0:
                 training.run(settings, n_steps, device)
@@ -105,7 +105,7 @@ class CommandTrainer:
         shutil.rmtree(training.work, ignore_errors=True)
         for _ in range(n_steps):
             progress()
-        return TrainResult({"n_records": float(taken.n_rows), **taken.metrics})
+        return TrainResult({"n_records": float(taken.n_rows), **taken.metrics}, resumed=resumed)
 
 
 class _Training(NamedTuple):
@@ -128,6 +128,11 @@ class _Training(NamedTuple):
     @property
     def merged(self) -> Path:
         return self.work / "merged"
+
+    def begun(self) -> bool:
+        """Whether an earlier start left what this one goes on from."""
+        left = self.command.resume and self.output.is_dir() and any(self.output.iterdir())
+        return left or exit_status(self.work) == 0
 
     def run(self, settings: TrainerSettings, n_steps: int, device: str) -> None:
         """Runs the program, on an empty folder unless it goes on from what it left there."""
@@ -224,8 +229,7 @@ def _training(
     made = write_export(file, records, name, chat=chat)
     write_dataset_info(new, file.name, name)
     data, base_hash = hashlib.sha256(file.read_bytes()).hexdigest(), weights_hash(base)
-    identity = settings.model_dump(mode="json", exclude={"command": _NO_IDENTITY})
-    key = content_hash([identity, objective, name, data, base_hash, seed])
+    key = content_hash([settings.identity(), objective, name, data, base_hash, seed])
     if not (work / "key").is_file() or (work / "key").read_text(encoding="ascii") != key:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(work / "data", ignore_errors=True)

@@ -8,12 +8,14 @@ model learns from the former; the cost model from both, for both say what is har
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
 from harness.records import TrainingRecord
 from harness.trainers.base import GOOD
+from harness.trainers.grouping import components
 
 Row = dict[str, Any]
 
@@ -30,6 +32,13 @@ class Split(NamedTuple):
 
     train: list[Row]
     held_out: list[Row]
+
+
+class HeldOut(NamedTuple):
+    """The split of the pairs about helpfulness, and of those about harm."""
+
+    helpfulness: Split
+    harm: Split
 
 
 def by_axis(records: Sequence[TrainingRecord]) -> Axes:
@@ -55,17 +64,68 @@ def by_axis(records: Sequence[TrainingRecord]) -> Axes:
     return axes
 
 
-def split(rows: Sequence[Row], share: float, seed: int) -> Split:
-    """Holds a share of the rows out, drawn by the seed: at least one, and never all; both parts keep their order.
+def split(helpfulness: Sequence[Row], harm: Sequence[Row], share: float, seed: int) -> HeldOut:
+    """Holds about a share of both out, drawn by the seed: at least one row, and never all; all keep their order.
+
+    Rows that share a source, a prompt or an answer lie on one side, whichever of the two they are of: a misplaced
+    refusal is a good answer elsewhere. An answer that more rows share than are held out (a stock refusal) ties none.
+
+    Args:
+        helpfulness: Rows of `harness.trainers.trl_preference.fitting_pairs`.
+        harm: The same.
+        share: To hold out of each.
+        seed: Of the draw.
 
     Raises:
-        UserError: There is one row alone.
+        UserError: There is no such split.
     """
-    if len(rows) < 2:
-        raise UserError("trainer.rlhf.lagrangian needs two pairs or more about harm and about helpfulness each")
-    n = min(max(1, round(share * len(rows))), len(rows) - 1)
-    drawn = set(random.Random(seed).sample(range(len(rows)), n))
-    return Split(*([row for place, row in enumerate(rows) if (place in drawn) is out] for out in (False, True)))
+    rows, n_first = [*helpfulness, *harm], len(helpfulness)
+    sizes = (n_first, len(harm))
+    wanted = [min(max(1, round(share * size)), size - 1) for size in sizes]
+    parts = components(_ties(rows, sum(wanted)))
+    random.Random(seed).shuffle(parts)
+    counts = [[sum(place < n_first for place in part), sum(place >= n_first for place in part)] for part in parts]
+    drawn = _drawn(counts, wanted, [size - 1 for size in sizes])
+    held = {place for one in drawn for place in parts[one]}
+    sides = [[place for place in range(len(rows)) if (place in held) is side] for side in (False, True)]
+    found = HeldOut(
+        *(Split(*([rows[i] for i in side if (i < n_first) is first] for side in sides)) for first in (True, False))
+    )
+    if not all(part for one in found for part in one):
+        raise UserError(
+            "trainer.rlhf.lagrangian needs two pairs or more about harm and about helpfulness each that share no "
+            f"source, prompt or answer, to hold some out; {sizes[1]} and {sizes[0]} found"
+        )
+    return found
+
+
+def _drawn(counts: Sequence[Sequence[int]], wanted: Sequence[int], most: Sequence[int]) -> list[int]:
+    """Which parts are held out: in order what fits; for an axis that nothing fits, the smallest that leaves a row."""
+    drawn: list[int] = []
+    held = [0, 0]
+    smallest = sorted(range(len(counts)), key=lambda one: sum(counts[one]))
+    for order, limit, needed in ((range(len(counts)), wanted, False), (smallest, most, True)):
+        for one in order:
+            after = [had + more for had, more in zip(held, counts[one], strict=True)]
+            helps = any(more and not had for had, more in zip(held, counts[one], strict=True))
+            if (
+                one not in drawn
+                and (helps or not needed)
+                and all(n <= top for n, top in zip(after, limit, strict=True))
+            ):
+                drawn.append(one)
+                held = after
+    return drawn
+
+
+def _ties(rows: Sequence[Row], at_most: int) -> list[list[Hashable]]:
+    """What each row must not share with a row of the other side."""
+    answers = [{tuple(row["chosen_ids"]), tuple(row["rejected_ids"])} for row in rows]
+    often = Counter(answer for own in answers for answer in own)
+    return [
+        [("source", row["source"]), ("prompt", *row["prompt_ids"]), *(one for one in own if often[one] <= at_most)]
+        for row, own in zip(rows, answers, strict=True)
+    ]
 
 
 def cost_rows(harm: Sequence[Row], helpfulness: Sequence[Row]) -> list[Row]:

@@ -193,11 +193,20 @@ def write_export(path: Path, records: Sequence[TrainingRecord], name: FormatName
 
 
 def write_dataset_info(folder: Path, file_name: str, name: FormatName, dataset: str = "harness") -> None:
-    """Writes the ``dataset_info.json`` by which LLaMA-Factory finds a file, where it can read the format."""
-    info = FORMATS[name].dataset_info
-    if info is not None:
-        text = json.dumps({dataset: {"file_name": file_name, **info}}, indent=2)
-        write_atomic(folder / "dataset_info.json", text + "\n")
+    """Adds a file to the ``dataset_info.json`` by which LLaMA-Factory finds it, where it can read the format.
+
+    Raises:
+        UserError: The folder holds a ``dataset_info.json`` that is none.
+    """
+    info, file = FORMATS[name].dataset_info, folder / "dataset_info.json"
+    if info is None:
+        return
+    try:
+        known = json.loads(file.read_bytes()) if file.exists() else {}
+        found = {**known, dataset: {"file_name": file_name, **info}}
+    except (ValueError, TypeError):
+        raise UserError(f"{file}: is not a list of data sets; move it away, or choose another --out") from None
+    write_atomic(file, json.dumps(found, indent=2) + "\n")
 
 
 def _n_single(records: Sequence[TrainingRecord]) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 _DAY_SECONDS = 86400
+_UNSURE = (408, 409, 425, 429)  # a gateway's too: whether the request has reached the service, they do not say
 LIVE = (None, "succeeded")
 """How a job may stand that is not to be begun anew."""
 
@@ -88,14 +89,25 @@ class JobFile:
             self.save(job)
 
     def ask(self, client: OpenAI, job: Job, body: dict[str, Any]) -> None:
-        """Asks for the job, unless the server has it."""
+        """Asks for the job, unless the server has it; where it answers that it makes none, the next start begins anew.
+
+        Any other failure, also of the look-up of a lost answer, leaves open whether there is a job.
+        """
+        from openai import APIStatusError
+
         if job.job_id is not None:
             return
         found = self._found(client, job) if job.asked else None
         job.asked = True
         self.save(job)
         if found is None:  # a lost answer is looked for, not asked again
-            found = client.fine_tuning.jobs.create(training_file=job.file_id or "", **body)
+            try:
+                found = client.fine_tuning.jobs.create(training_file=job.file_id or "", **body)
+            except APIStatusError as error:
+                if 400 <= error.status_code < 500 and error.status_code not in _UNSURE:
+                    job.ended = "refused"
+                    self.save(job)
+                raise
         job.job_id = found.id
         self.save(job)
 
@@ -107,11 +119,6 @@ class JobFile:
             job.trained_tokens, job.result_files = found.trained_tokens, tuple(found.result_files or ())
             self.save(job)
         return found
-
-    def refused(self, job: Job) -> None:
-        """The server took no job: the next start begins a new one."""
-        job.ended = "refused"
-        self.save(job)
 
     def _found(self, client: OpenAI, job: Job) -> FineTuningJob | None:
         """The job that the server has though its answer was lost; the list begins with the newest."""

@@ -5,14 +5,16 @@ Pure settings: what they ask for is done in `harness.trainers.launch` and `harne
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.errors import UserError
 from harness.records import Finite
 
-SHIPPED = ("fsdp", "zero2", "zero3")
+SHIPPED = ("fsdp", "zero2")
 CONFIGURATIONS = Path(__file__).with_name("launch_configs")
 
 
@@ -25,8 +27,9 @@ class LaunchSettings(BaseModel):
             ``python -m harness.trainers.launch_join RUN RANK``, on a file system that all share.
         main_address: The first machine's, as the others reach it.
         main_port: A free port there.
-        config: How the model lies in memory: whole on every device (absent), ``fsdp`` (sharded, PyTorch), ``zero2`` or
-            ``zero3`` (DeepSpeed), or a configuration file of ``accelerate config``. Shards need GPUs.
+        config: How the model lies in memory: whole on every device (absent), ``fsdp`` (sharded, PyTorch), ``zero2``
+            (DeepSpeed), or a configuration file of ``accelerate config``, of which the text decides the weights too.
+            Shards need GPUs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +60,21 @@ class LaunchSettings(BaseModel):
         if self.config in SHIPPED:
             return CONFIGURATIONS / f"{self.config}.yaml"
         return Path(self.config) if self.config is not None else None
+
+
+def config_hash(config: str | None) -> str | None:
+    """SHA-256, hex, of a user's own configuration of accelerate; ``None`` for those that the harness brings.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if config is None or config in SHIPPED:
+        return None
+    try:
+        return hashlib.sha256(Path(config).read_bytes()).hexdigest()
+    except OSError as error:
+        mend = "`accelerate config --config_file` writes one"
+        raise UserError(f"trainer.launch.config: {config} cannot be read ({error.strerror}); {mend}") from None
 
 
 class EarlyStoppingSettings(BaseModel):
@@ -94,6 +112,6 @@ def scaling_problem(settings: Any) -> str | None:
         )
     if launch and launch.config is not None and settings.lora and settings.lora.quantize:
         return "launch.config shards weights, lora.quantize needs them whole on every device: leave one of them out"
-    if launch and launch.config in ("zero2", "zero3") and settings.dtype != "bfloat16":
-        return f"launch.config {launch.config} computes in bfloat16: set dtype to bfloat16"
+    if launch and launch.config == "zero2" and settings.dtype != "bfloat16":
+        return "launch.config zero2 computes in bfloat16: set dtype to bfloat16"
     return None

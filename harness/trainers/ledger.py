@@ -39,7 +39,8 @@ class LedgerEntry(Record):
         n_loss_tokens: Those of them that the loss fell on.
         n_parameters: Parameters outside the embeddings; ``None`` where the checkpoint does not tell.
         flops: Estimate, see the module; ``None`` without tokens or parameters.
-        seconds: Wall time from the base to the saved checkpoint, beside whatever else the machine did.
+        seconds: Wall time from the base to the saved checkpoint, beside whatever else the machine did; ``None`` where
+            the training went on from an interrupted one, whose time nobody took.
         peak_memory_bytes: The most that was held at once; ``None`` where that cannot be read.
         memory: Whose: the process's resident memory (``rss``), that of a program it started, or the GPU's; that of all
             processes of a launched training together.
@@ -52,7 +53,7 @@ class LedgerEntry(Record):
     n_loss_tokens: int | None = None
     n_parameters: int | None = None
     flops: Finite | None = None
-    seconds: Finite
+    seconds: Finite | None = None
     peak_memory_bytes: int | None = None
     memory: Literal["rss", "cuda"]
     device: str
@@ -99,6 +100,7 @@ def ledger_entry(
     metrics: Mapping[str, float],
     meter: Meter,
     peak_memory_bytes: int | None = None,
+    resumed: bool = False,
 ) -> LedgerEntry:
     """The entry of a training that has ended.
 
@@ -108,6 +110,7 @@ def ledger_entry(
         metrics: What its trainer measured.
         meter: What ran around it.
         peak_memory_bytes: What the trainer measured of processes of its own; ``None`` leaves it to the meter.
+        resumed: The meter ran around the last start alone.
     """
     n_parameters, n_tokens = parameters_outside_embeddings(checkpoint), _count(metrics, "n_tokens")
     flops = None
@@ -120,7 +123,7 @@ def ledger_entry(
         n_loss_tokens=_count(metrics, "n_loss_tokens_seen"),
         n_parameters=n_parameters,
         flops=flops,
-        seconds=meter.seconds,
+        seconds=None if resumed else meter.seconds,
         peak_memory_bytes=peak_memory_bytes or meter.peak_memory_bytes,
         memory="cuda" if meter.on_gpu else "rss",
         device=f"{settings.launch.processes} × {meter.device}" if settings.launch else meter.device,

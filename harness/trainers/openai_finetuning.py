@@ -73,6 +73,7 @@ class OpenAITrainer:
         file = JobFile(out.parent / "fine_tuning", order.key)
         with _client(order.server) as client:
             session = _Session(client, order.server, self.poll_seconds, self.patience_seconds)
+            resumed = file.load().job_id is not None
             job = session.finish(file, order)
             curves = session.curves(job)
         served = read_served(out)
@@ -80,7 +81,7 @@ class OpenAITrainer:
             _write(out, order, job, curves)
         for _ in range(settings.all_steps(objective, Counter(record.kind for record in records))):
             progress()
-        return TrainResult(_metrics(order, job, curves))
+        return TrainResult(_metrics(order, job, curves), resumed=resumed)
 
 
 class _Order(NamedTuple):
@@ -146,8 +147,9 @@ class _Session(NamedTuple):
             self._patiently(lambda: file.upload(self.client, job, f"{order.key[:16]}.jsonl", order.text))
             self._patiently(lambda: file.ask(self.client, job, order.body))
         except _Denied as denied:
-            file.refused(job)
-            raise UserError(f"trainer openai, model '{order.own.model}': {denied}") from None
+            open_still = job.asked and job.ended is None
+            what = "; a job may exist, and the same command looks again" if open_still else ""
+            raise UserError(f"trainer openai, model '{order.own.model}': {denied}{what}") from None
         wait = self.poll_seconds
         while job.ended is None:
             time.sleep(wait)

@@ -21,6 +21,7 @@ from harness.trainers.trl_common import Session, Trained, load_tokenizer, save
 from harness.trainers.trl_policy import rlhf
 from harness.trainers.trl_preference import dpo, kto
 from harness.trainers.trl_processes import Processes
+from harness.trainers.trl_resume import WHOLE
 from harness.trainers.trl_supervised import supervised
 
 _OBJECTIVES: dict[Objective, Callable[[Session, Sequence[TrainingRecord]], Trained]] = {
@@ -94,6 +95,12 @@ def fit(
     trained = _OBJECTIVES[job.objective](session, records)
     save(trained, session, out)
     return {**first, **trained.counts}
+
+
+def begun(work: Path, settings: TrainerSettings) -> bool:
+    """Whether an earlier start left in a work folder what `fit` goes on from."""
+    saved = settings.save_steps is not None and any(work.glob(f"*/checkpoint-*/{WHOLE}"))
+    return saved or (work / "base.json").is_file()
 
 
 def _warmed(session: Session, records: Sequence[TrainingRecord], out: Path) -> dict[str, float]:

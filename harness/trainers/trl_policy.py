@@ -8,9 +8,12 @@ rather than to answer well. With ``rlhf.lagrangian`` a cost model joins it: see 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
+from harness.errors import UserError
 from harness.records import TrainingRecord
 from harness.tokens import prompt_tokens
 from harness.trainers.cost_model import by_axis, collator, cost_loss, cost_rows, order_right, sides_right, split
@@ -29,10 +32,11 @@ from harness.trainers.trl_common import (
     tokens_read,
     training_dtype,
 )
-from harness.trainers.trl_preference import fitting_pairs
+from harness.trainers.trl_preference import evenly, fitting_pairs
 
 Row = dict[str, Any]
 _SCORED_AT_ONCE = 64
+_UNUSED = re.compile(r"(?i)pad|reserved|unused|placeholder|dummy|control_")  # tokens that no text holds
 _LOGGED = {"loss": "loss", "reward": "reward", "kl": "kl", "length": "completions/mean_length"}
 _LOGGED_CONSTRAINED = {**_LOGGED, "reward": "helpfulness", "cost": "cost", "lambda": "lambda"}
 
@@ -74,7 +78,7 @@ def _plain(session: Session, records: Sequence[TrainingRecord]) -> _Scoring:
 def _constrained(session: Session, records: Sequence[TrainingRecord], lagrangian: LagrangianSettings) -> _Scoring:
     helpfulness, harm = (fitting_pairs(session, axis) for axis in by_axis(records))
     counts = {name: value + harm.counts[name] for name, value in helpfulness.counts.items()}
-    useful, harmful = (split(found.rows, lagrangian.held_out, session.seed) for found in (helpfulness, harm))
+    useful, harmful = split(helpfulness.rows, harm.rows, lagrangian.held_out, session.seed)
     steps = session.settings.rlhf.scorer_steps(len(helpfulness.rows) + len(harm.rows))
     reward = _reward_model(session, useful.train, steps)
     cost = _cost_model(session, cost_rows(harmful.train, useful.train), steps)
@@ -86,10 +90,8 @@ def _constrained(session: Session, records: Sequence[TrainingRecord], lagrangian
         "n_pairs_held_out": float(len(held_out)),
         **reward.counts,
         **cost.counts,
-        "reward_accuracy": order_right(*_pair_scores(session, reward.model, _preferred(useful.held_out))),
-        "cost_accuracy": sides_right(
-            *_pair_scores(session, cost.model, held_out), [row["harmful"] for row in held_out]
-        ),
+        "reward_accuracy": order_right(*_pair_scores(reward.model, _preferred(useful.held_out))),
+        "cost_accuracy": sides_right(*_pair_scores(cost.model, held_out), [row["harmful"] for row in held_out]),
     }
     return _Scoring(score, _LOGGED_CONSTRAINED, {**reward.curves, **cost.curves}, counts, [updating(multiplier)])
 
@@ -103,8 +105,8 @@ def _reward_model(session: Session, pairs: Sequence[Row], n_steps: int) -> Train
 
 
 def _cost_model(session: Session, rows: Sequence[Row], n_steps: int) -> Trained:
-    methods, collate = {"compute_loss": cost_loss}, collator(session.tokenizer.pad_token_id)
-    model, log = _scorer(session, rows, n_steps, methods, data_collator=collate)
+    collate = collator(_padding(session).pad_token_id)
+    model, log = _scorer(session, rows, n_steps, cost_loss, data_collator=collate)
     return Trained(model, {"cost_model_loss": curve(log, "loss")}, {"cost_model_n_tokens": tokens_read(log)})
 
 
@@ -120,13 +122,13 @@ class _Scorer(NamedTuple):
 
 
 def _scorer(
-    session: Session, rows: Sequence[Row], n_steps: int, methods: Mapping[str, Any] | None = None, **given: Any
+    session: Session, rows: Sequence[Row], n_steps: int, loss: Callable[..., Any] | None = None, **given: Any
 ) -> _Scorer:
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification, set_seed
     from trl import RewardConfig, RewardTrainer
 
-    settings = session.settings.rlhf
+    settings, tokenizer = session.settings.rlhf, _padding(session)
     set_seed(session.seed)
     model = AutoModelForSequenceClassification.from_pretrained(
         session.base,
@@ -135,7 +137,7 @@ def _scorer(
         use_safetensors=True,
         trust_remote_code=False,
     )
-    model.config.pad_token_id = session.tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
     own = {
         "max_steps": n_steps,
         "learning_rate": settings.reward_learning_rate,
@@ -143,16 +145,37 @@ def _scorer(
         "max_length": None,
         "remove_unused_columns": False,
     }
-    trainer = silent(RewardTrainer, _prepare_dataset=as_it_is, **(methods or {}))(
+    trainer = silent(RewardTrainer, _prepare_dataset=as_it_is, **evenly(RewardTrainer, loss))(
         model=model,
         args=one_device(RewardConfig(**arguments(session, **own))),
         train_dataset=Dataset.from_list(list(rows)),
-        processing_class=session.tokenizer,
+        processing_class=tokenizer,
         peft_config=lora(session.settings, "SEQ_CLS"),
         **given,
     )
     log = run(trainer, session)
     return _Scorer(trainer.model.eval(), log)
+
+
+def _padding(session: Session) -> Any:
+    """A copy of the tokenizer that pads with what ends no answer: a scorer reads the last token that is no padding.
+
+    Raises:
+        UserError: There is no such token.
+    """
+    tokenizer = deepcopy(session.tokenizer)
+    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
+        return tokenizer
+    special = [str(token) for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
+    spare = [*filter(_UNUSED.search, special), *([tokenizer.unk_token] if tokenizer.unk_token else [])]
+    free = [token for token in spare if token not in (tokenizer.eos_token, tokenizer.bos_token)]
+    if not free:
+        raise UserError(
+            f"{session.base}: its tokenizer has no token to pad with but the one that ends an answer, so a reward "
+            "model could not see whether an answer ends; rlhf needs a tokenizer with a pad_token of its own"
+        )
+    tokenizer.pad_token = free[0]
+    return tokenizer
 
 
 def _rewards(session: Session, model: Any) -> Rewards:
@@ -163,20 +186,20 @@ def _rewards(session: Session, model: Any) -> Rewards:
             prompt_tokens(session.tokenizer, prompt, session.chat) + list(completion)
             for prompt, completion in zip(prompts, completion_ids, strict=True)
         ]
-        return _scores(session, model, rows)
+        return _scores(model, rows)
 
     return reward
 
 
-def _pair_scores(session: Session, model: Any, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+def _pair_scores(model: Any, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     first, second = ([row[name] for row in rows] for name in ("chosen_ids", "rejected_ids"))
-    return _scores(session, model, first), _scores(session, model, second)
+    return _scores(model, first), _scores(model, second)
 
 
-def _scores(session: Session, model: Any, rows: Sequence[list[int]]) -> list[float]:
+def _scores(model: Any, rows: Sequence[list[int]]) -> list[float]:
     import torch
 
-    pad = session.tokenizer.pad_token_id
+    pad = model.config.get_text_config().pad_token_id
     scores: list[float] = []
     for start in range(0, len(rows), _SCORED_AT_ONCE):
         batch = rows[start : start + _SCORED_AT_ONCE]
@@ -214,7 +237,7 @@ def _policy(session: Session, prompts: Sequence[str], scoring: _Scoring) -> Trai
         reward_funcs=scoring.rewards,
         args=one_device(config_class(**arguments(session, **own))),
         train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
-        processing_class=session.tokenizer,
+        processing_class=deepcopy(session.tokenizer),  # TRL gives one without a pad token the end's, to be saved
         callbacks=list(scoring.callbacks),
         peft_config=lora(session.settings),
     )

@@ -6,7 +6,7 @@ Records of kind ``chosen`` and ``rejected`` with the same source and prompt are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
@@ -26,6 +26,7 @@ from harness.trainers.trl_common import (
     tokens_read,
 )
 
+_NOT_READ = ("position", "source")
 _ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids")
 
 
@@ -38,25 +39,30 @@ class _Rows(NamedTuple):
 
 def preference_pairs(records: Sequence[TrainingRecord]) -> list[Pair]:
     """The pairs among the records, in order."""
+    return [Pair(worse.prompt, better.completion, worse.completion) for better, worse in _couples(records)]
+
+
+def _couples(records: Sequence[TrainingRecord]) -> list[tuple[TrainingRecord, TrainingRecord]]:
     chosen = {(one.source, one.prompt): one for one in records if one.kind == "chosen"}
     rejected = [one for one in records if one.kind == "rejected" and (one.source, one.prompt) in chosen]
-    return [Pair(one.prompt, chosen[one.source, one.prompt].completion, one.completion) for one in rejected]
+    return [(chosen[one.source, one.prompt], one) for one in rejected]
 
 
 def fitting_pairs(session: Session, records: Sequence[TrainingRecord]) -> _Rows:
-    """The tokens of the pairs that fit.
+    """The tokens of the pairs that fit, with the ``source`` of each.
 
     Raises:
         UserError: There is none.
     """
-    pairs = preference_pairs(records)
+    pairs, couples = preference_pairs(records), _couples(records)
     tokens = pair_rows(session.tokenizer, pairs, session.longest, session.chat)
     if not tokens.rows:
         raise UserError(
             f"{session.base}: no preference pair can be trained on ({len(pairs)} made, {tokens.n_too_long} longer than "
             f"{session.longest} tokens)"
         )
-    return _Rows(tokens.rows, {"n_pairs": float(len(tokens.rows)), "n_dropped_too_long": float(tokens.n_too_long)})
+    rows = [{**row, "source": couples[row["position"]][1].source} for row in tokens.rows]
+    return _Rows(rows, {"n_pairs": float(len(tokens.rows)), "n_dropped_too_long": float(tokens.n_too_long)})
 
 
 def dpo(session: Session, records: Sequence[TrainingRecord]) -> Trained:
@@ -84,10 +90,7 @@ def kto(session: Session, records: Sequence[TrainingRecord]) -> Trained:
     size = session.settings.batch_size
     if len(rows) < size:
         raise UserError(f"{session.base}: {len(rows)} answers are fewer than trainer.batch_size ({size})")
-    for start in range(0, len(rows), size):  # KTO's estimate of the KL: each answer with a neighbour's prompt
-        group = rows[start : start + size]
-        for place, row in enumerate(group):
-            row["KL_completion_ids"] = group[place - 1]["completion_ids"]
+    add_neighbours(rows, size)
     n_bad = len(rows) - n_good
     own = {
         "beta": session.settings.beta,
@@ -100,6 +103,42 @@ def kto(session: Session, records: Sequence[TrainingRecord]) -> Trained:
     return _optimise(session, _Rows(rows, counts), KTOTrainer, KTOConfig, own)
 
 
+def evenly(trainer: type[Any], loss: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """Methods by which each row of a step weighs alike, also where its last micro-batch has fewer than the others.
+
+    Args:
+        trainer: The class whose own methods they replace; it takes the mean over a step's micro-batches.
+        loss: In place of its ``compute_loss``; the mean over the rows of a micro-batch, as that is.
+    """
+    loss = loss or trainer.compute_loss
+
+    def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = trainer.get_batch_samples(self, *args, **kwargs)
+        self.mean_size = sum(len(batch["input_ids"]) for batch in found[0]) / max(1, len(found[0]))
+        return found
+
+    def compute_loss(
+        self: Any, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        weight = len(inputs["input_ids"]) / self.mean_size
+        found = loss(self, model, inputs, return_outputs, num_items_in_batch)
+        return (found[0] * weight, *found[1:]) if return_outputs else found * weight
+
+    return {"get_batch_samples": get_batch_samples, "compute_loss": compute_loss}
+
+
+def add_neighbours(rows: Sequence[dict[str, Any]], size: int) -> None:
+    """Adds ``KL_completion_ids``, of which KTO estimates the KL: to each prompt the answer of a neighbour in its batch.
+
+    A last batch of one row has its neighbour in the batch before.
+    """
+    for start in range(0, len(rows), size):
+        group = rows[start : start + size]
+        for place, row in enumerate(group):
+            neighbour = group[place - 1] if len(group) > 1 else rows[start - 1]
+            row["KL_completion_ids"] = neighbour["completion_ids"]
+
+
 def _n_steps(session: Session, rows: Sequence[dict[str, Any]]) -> int:
     answers = [(len(row["prompt_ids"]), len(row[name])) for row in rows for name in _ANSWERS if name in row]
     return session.settings.n_steps(len(rows), sum(prompt + answer for prompt, answer in answers))
@@ -110,10 +149,11 @@ def _optimise(session: Session, found: _Rows, trainer: Any, config: Any, own: di
     from transformers import set_seed
 
     set_seed(session.seed)
-    made = silent(trainer, _prepare_dataset=as_it_is)(
+    configured = one_device(config(**arguments(session, **own)))  # before the model: then it is known how to load
+    made = silent(trainer, _prepare_dataset=as_it_is, **evenly(trainer))(
         model=load_model(session.base, session.settings),
-        args=one_device(config(**arguments(session, **own))),
-        train_dataset=Dataset.from_list([{k: v for k, v in row.items() if k != "position"} for row in found.rows]),
+        args=configured,
+        train_dataset=Dataset.from_list([{k: v for k, v in row.items() if k not in _NOT_READ} for row in found.rows]),
         processing_class=session.tokenizer,
         peft_config=lora(session.settings),
     )

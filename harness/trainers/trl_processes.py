@@ -109,12 +109,15 @@ def whole_model(trainer: Any, fresh: Any) -> Any:
         trainer: Its training has ended.
         fresh: Gives a model of the same shape, for the weights that lie in shards.
     """
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     accelerator = trainer.accelerator
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         return trainer.model
     weights = accelerator.get_state_dict(trainer.model_wrapped)
     if not accelerator.is_main_process:
         return trainer.model
+    unset_hf_deepspeed_config()  # else it would be built in shards, for which all processes are needed
     model = fresh()
     wrong = model.load_state_dict(weights, strict=False)
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())

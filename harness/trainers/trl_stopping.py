@@ -1,7 +1,7 @@
 """Early stopping: the loss on a held-out share of the records decides when training ends and what is kept.
 
-The share is held out by source, so that records of one row never lie on both sides. The loss is the mean over all its
-tokens with a loss, whatever the batches and the number of processes.
+The share is held out by what hangs together through a source or a prompt, so that neither ever lies on both sides. The
+loss is the mean over all its tokens with a loss, whatever the batches and the number of processes.
 """
 
 from __future__ import annotations
@@ -13,37 +13,35 @@ from harness.errors import UserError
 from harness.records import TrainingRecord, content_hash
 from harness.tokens import NO_LOSS
 from harness.trainers.base import TrainerSettings
+from harness.trainers.grouping import components
 
 
 class Split(NamedTuple):
-    """Records to learn from, and records to measure on; none is in both, nor is a source."""
+    """Records to learn from, and records to measure on; none is in both, nor is a source or a prompt."""
 
     train: list[TrainingRecord]
     dev: list[TrainingRecord]
 
 
 def split(records: Sequence[TrainingRecord], share: float, seed: int) -> Split:
-    """Holds out whole sources, drawn by the seed, until the share of the records is reached.
+    """Holds out sources with all that they share prompts with, drawn by the seed, until the share is reached.
 
     Raises:
         UserError: One side would be empty.
     """
-    by_source: dict[str, list[TrainingRecord]] = {}
-    for record in records:
-        by_source.setdefault(record.source, []).append(record)
-    held: set[str] = set()
-    n_held = 0
-    for source in sorted(by_source, key=lambda name: content_hash([seed, name])):
-        if n_held >= share * len(records):
+    parts = components([(("source", record.source), ("prompt", record.prompt)) for record in records])
+    held: set[int] = set()
+    for part in sorted(parts, key=lambda part: content_hash([seed, min(records[place].source for place in part)])):
+        if len(held) >= share * len(records):
             break
-        held.add(source)
-        n_held += len(by_source[source])
-    if not 0 < n_held < len(records):
+        held.update(part)
+    if not 0 < len(held) < len(records):
+        n_sources = len({record.source for record in records})
         raise UserError(
-            f"trainer.early_stopping: {len(records)} records of {len(by_source)} sources cannot be split; "
-            "leave early_stopping out, or lower its share"
+            f"trainer.early_stopping: {len(records)} records of {n_sources} sources cannot be split into two sides "
+            "that share no source and no prompt; leave early_stopping out, or lower its share"
         )
-    return Split([r for r in records if r.source not in held], [r for r in records if r.source in held])
+    return Split(*([r for place, r in enumerate(records) if (place in held) is side] for side in (False, True)))
 
 
 def arguments(settings: TrainerSettings) -> dict[str, Any]:

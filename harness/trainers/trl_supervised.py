@@ -79,10 +79,7 @@ def sft_trainer(session: Session, tokens: TokenRows, held: TokenRows | None = No
     set_seed(session.seed)
     rows = blocks(tokens.rows, session.longest) if settings.packing else tokens.rows
     options = attention(session.device, settings.dtype) if settings.packing else {}
-    model = load_model(session.base, settings, **options)
-    if settings.packing:
-        check_apart(model)
-    config = SFTConfig(
+    config = SFTConfig(  # before the model: from then on it is known how weights are to be loaded
         **arguments(
             session,
             max_steps=settings.n_steps(len(rows), sum(len(row["input_ids"]) for row in rows)),
@@ -93,6 +90,9 @@ def sft_trainer(session: Session, tokens: TokenRows, held: TokenRows | None = No
             **stopping_arguments(settings),
         )
     )
+    model = load_model(session.base, settings, **options)
+    if settings.packing:
+        check_apart(model)
     trainer = silent(SFTTrainer, **({"evaluate": evaluate} if held else {}))(
         model,
         one_device(config),

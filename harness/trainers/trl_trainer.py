@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.records import TrainingRecord
 from harness.trainers.base import Objective, TrainerSettings, TrainResult
 from harness.trainers.launch import launched
-from harness.trainers.trl_fit import Job, fit
+from harness.trainers.trl_fit import Job, begun, fit
 
 
 class TrlTrainer:
@@ -41,17 +41,24 @@ class TrlTrainer:
         job.check()
         if settings.launch is None and settings.save_steps is None:
             with tempfile.TemporaryDirectory() as scratch:
-                return TrainResult(fit(job, records, Path(scratch), out, progress))
+                result = TrainResult(fit(job, records, Path(scratch), out, progress))
+            shutil.rmtree(_home(out), ignore_errors=True)  # of an earlier start that had them
+            return result
         with _kept(out, job.key(records)) as work:
+            resumed = begun(work, settings)
             if settings.launch is not None:
-                return launched(job, records, work, out, progress)
-            return TrainResult(fit(job, records, work, out, progress))
+                return launched(job, records, work, out, progress)._replace(resumed=resumed)
+            return TrainResult(fit(job, records, work, out, progress), resumed=resumed)
+
+
+def _home(out: Path) -> Path:
+    return out.with_name(f".{out.name}.trl")
 
 
 @contextmanager
 def _kept(out: Path, key: str) -> Iterator[Path]:
     """A work folder that lasts until the training has ended well."""
-    home = out.with_name(f".{out.name}.trl")
+    home = _home(out)
     work = home / key[:16]
     for other in home.glob("*"):
         if other != work:

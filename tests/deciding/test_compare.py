@@ -340,3 +340,17 @@ def test_the_verb_prints_json_and_writes_files(three, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "compare.csv", "compare.html", "compare.json", "compare.md", "flips.csv", "flips.jsonl",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["_length_controlled", "_corrected"])
+def test_a_metric_that_only_scores_have_is_explained(three, suffix):
+    with pytest.raises(UserError, match=f"'hijack_rate{suffix}' is made in scoring .* name 'hijack_rate' instead"):
+        compare(sides(three, "good", "bad"), [f"hijack_rate{suffix}"])
+    with pytest.raises(UserError, match=f"unknown metric 'nothing{suffix}'"):
+        compare(sides(three, "good", "bad"), [f"nothing{suffix}"])
+
+
+def test_a_score_outside_of_its_scale_is_told_with_its_verdict(tmp_path):
+    path = write_run(tmp_path / "run", {"a": {0: [9, 2, 7]}, "b": {0: [1, 4, 11]}}, judge_model="m")
+    with pytest.raises(UserError, match=r"verdicts.jsonl: the verdict with key \w{64} has the score 11, outside the"):
+        sides(path, "a", "b")

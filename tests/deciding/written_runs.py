@@ -15,6 +15,7 @@ from harness.config import PrepareConfig, RunConfig, SubjectConfig, TaskConfig
 from harness.decision_verbs import register
 from harness.judging import JudgeItem
 from harness.records import (
+    Call,
     Cell,
     Checkpoint,
     Completion,
@@ -24,6 +25,7 @@ from harness.records import (
     Sample,
     Verdict,
     VerdictOutcome,
+    content_hash,
 )
 from harness.stages.judges import Judges
 from harness.stages.plan import stored_config
@@ -73,7 +75,9 @@ def write_run(
             ]
             append(run.completions_file, [completion for _, completion, _ in done])
             if judge_model is not None:
-                append(run.verdicts_file, [v for one in done for v in _verdicts(config, *one)])
+                verdicts = [v for one in done for v in _verdicts(config, *one)]
+                append(run.calls_file, [_call(verdict) for verdict in verdicts])
+                append(run.verdicts_file, verdicts)
     for subject, count in (steps or {}).items():
         for seed in said[subject]:
             _checkpoint(run, subject, seed, count)
@@ -129,7 +133,16 @@ def _verdicts(config, sample, completion, said):
         outcome=VerdictOutcome.OK,
         score=float(said),
         reason=f"it deserves {said}",
+        raw=f"it deserves {said}\nRating: [[{said:g}]]",
+        call=content_hash([completion.key, "hijack_score"]),
     )
+
+
+def _call(verdict):
+    return Call(
+        key=verdict.call, role="hijack_score", model="judge-1", outcome="ok", n_attempts=1, input_tokens=10,
+        output_tokens=10, cost_usd=0.001, finished_at="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
 
 
 def _checkpoint(run, subject, seed, steps):

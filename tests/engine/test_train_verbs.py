@@ -53,7 +53,7 @@ def test_data_are_made_for_another_trainer_and_nothing_is_trained(small, small_r
     assert told == {"path": str(run / "export" / "sft" / "0" / "alpaca.json"), "format": "alpaca",
                     "n_rows": len(records), "n_left_out": 0}  # fmt: skip
     info = json.loads((run / "export" / "sft" / "0" / "dataset_info.json").read_text())
-    assert info["harness"]["file_name"] == "alpaca.json"
+    assert info["harness_alpaca"]["file_name"] == "alpaca.json"
     assert not list(run.glob("train/*/*/checkpoint*"))
 
 
@@ -83,6 +83,19 @@ def test_what_cannot_be_meant_is_told_and_nothing_is_written(small, command, tmp
     first = [more.pop(0)] if verb == "export-data" else []
     assert lesson in one_error(command(verb, *first, *small, *more))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_beside_each_other_are_all_found(small_run, command, tmp_path):
+    (tmp_path / "dataset_info.json").write_text('{"mine": {"file_name": "mine.json"}}')
+    for name in ("alpaca", "sharegpt"):
+        assert command("export-data", "sft", small_run.path, "--seed", 0, "--format", name, "--out", tmp_path).code == 0
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert set(info) == {"mine", "harness_alpaca", "harness_sharegpt"}
+    (tmp_path / "dataset_info.json").write_text("[")
+    wrong = ("export-data", "sft", small_run.path, "--seed", 0, "--format", "alpaca", "--out", tmp_path)
+    assert "dataset_info.json: is not a list of data sets" in one_error(command(*wrong))
+    file = tmp_path / "dataset_info.json"
+    assert f"{file} is a file" in one_error(command("export-data", "sft", small_run.path, "--seed", 0, "--out", file))
 
 
 def test_several_subjects_of_a_method_are_told_apart(command, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from statsmodels.stats.power import NormalIndPower, TTestIndPower, TTestPower
 from statsmodels.stats.proportion import proportion_effectsize
 
 from harness.stats.item_tests import mcnemar_mid_p
+from harness.stats.paired import Differences, paired_over_seeds
 from harness.stats.power import (
     detectable_rate_difference,
     detectable_score_difference,
@@ -18,6 +19,7 @@ from harness.stats.power import (
     needed_items_paired_rate,
     needed_items_score,
     needed_items_unpaired_rate,
+    over_seeds_factor,
 )
 
 POWER = st.floats(0.6, 0.95)
@@ -85,6 +87,24 @@ def test_so_many_items_find_a_paired_difference_as_often_as_promised(difference,
             found = [mcnemar_mid_p(np.array([1.0] * k + [-1.0] * (m - k)), "two-sided") <= 0.05 for k in wins]
             power += chance * binom.pmf(wins, m, (1 + difference / share) / 2)[found].sum()
     assert 0.78 <= power <= 0.86
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+def test_over_seeds_the_factor_gives_the_power_of_the_test_that_is_run(n_seeds):
+    rng = np.random.default_rng(n_seeds)
+    shift = over_seeds_factor(n_seeds) * detectable_score_difference(40, 1.0)
+    drawn = rng.normal(shift, 1, (250, n_seeds, 40))
+    p_values = [
+        paired_over_seeds([Differences(one, list(range(40))) for one in each], binary=False, span=9).p_value
+        for each in drawn
+    ]
+    assert 0.72 <= np.mean(np.array(p_values) <= 0.05) <= 0.87
+
+
+def test_two_seeds_find_less_than_one_and_five_find_more():
+    assert over_seeds_factor(2) > 4 > 1.2 > over_seeds_factor(3) > 1 > over_seeds_factor(5)
+    with pytest.raises(ValueError, match="no spread"):
+        over_seeds_factor(1)
 
 
 def test_clusters_cost_items():

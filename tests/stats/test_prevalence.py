@@ -10,9 +10,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.stats.intervals import mean, rate
-from harness.stats.prevalence import Share, effective_share, from_counts, rogan_gladen
+from harness.stats.prevalence import Share, effective_share, rogan_gladen
 
 shares = st.floats(0.02, 0.98)
+
+
+def from_counts(n_positive, n_total, *, tp, fn, tn, fp):
+    """Positives among all judged, and the judge's hits and errors on labelled items."""
+    return rogan_gladen(
+        *(Share(k / n if n else 0.0, n) for k, n in ((n_positive, n_total), (tp, tp + fn), (tn, tn + fp)))
+    )
 
 
 def test_the_formula_by_hand():

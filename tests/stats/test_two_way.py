@@ -80,3 +80,14 @@ def test_resamples_of_a_mean_give_the_error_of_the_mean(n_sides):
     expected = two_way(*map(table, sides))
     assert found[:1] + found[3:7] == pytest.approx(expected[:1] + expected[3:7])
     assert (found.error, found.df) == pytest.approx((expected.error, expected.df), rel=0.02)
+
+
+def test_clusters_of_several_items_are_called_so():
+    """Four items to a prompt, in three seeds: not 12 prompts, and not 3 of them either."""
+    rng = np.random.default_rng(4)
+    alone, shared = (
+        two_way(table_of([Differences(rng.normal(0, 1, 12), [f"q{i // size}" for i in range(12)]) for _ in range(3)]))
+        for size in (1, 4)
+    )
+    assert alone.levels == "over 3 seeds and 12 prompts"
+    assert shared.levels == "over 3 seeds and 3 clusters of prompts"

@@ -210,7 +210,10 @@ class Handler(BaseHTTPRequestHandler):
         return {"object": "list", "data": page, "has_more": start + 2 < len(ids)}
 
     def chat(self, state, body):
-        if body["model"] not in {*state["serves"], *(kept["job"]["fine_tuned_model"] for kept in state["jobs"].values())}:
+        if body["model"] not in {
+            *state["serves"],
+            *(kept["job"]["fine_tuned_model"] for kept in state["jobs"].values()),
+        }:
             return None
         state["chats"].append(body)
         message = {"role": "assistant", "content": f"{body['model']} says: harmless .", "refusal": None}

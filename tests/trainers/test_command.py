@@ -320,7 +320,7 @@ def test_a_program_that_resumes_finds_what_it_left(base: Path, tmp_path: Path) -
     out = tmp_path / "checkpoint"
     script = "(out/'step').exists() or (copy(), manifest(), (out/'step').write_text('5'), sys.exit(1))"
     assert "exit status 1" in refused(base, out, settings(script, resume=True))
-    train(base, out, settings(script, resume=True))
+    assert train(base, out, settings(script, resume=True)).resumed
     assert n_runs(out) == 2
     fresh = tmp_path / "fresh" / "checkpoint"
     fresh.parent.mkdir()

@@ -28,7 +28,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def record(place: int, source: int) -> TrainingRecord:
     """Answers that no rule gives: learning the training records by heart makes the held-out ones less likely."""
-    asked, answer = word(30 + place % 7), word(60 + place * place % 37)
+    asked, answer = word(30 + source), word(60 + place * place % 37)
     text = f"{answer} is safe ." + " and" * (place % 5)
     return TrainingRecord(prompt=f"question : {asked} answer : ", completion=text, kind="response", source=str(source))
 
@@ -49,6 +49,31 @@ def test_whole_sources_are_held_out_until_the_share_is_reached(sources: list[int
     assert len(parts.dev) >= share * len(records)
     assert len(parts.dev) < share * len(records) + max(sources.count(source) for source in sources)
     assert split(records, share, seed) == parts
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=2, max_size=40), st.floats(0.01, 0.9))
+def test_no_prompt_lies_on_both_sides(rows: list[tuple[int, int]], share: float) -> None:
+    records = [
+        TrainingRecord(prompt=str(prompt), completion=str(n), kind="response", source=str(source))
+        for n, (source, prompt) in enumerate(rows)
+    ]
+    try:
+        parts = split(records, share, 0)
+    except UserError:
+        return
+    for name in ("prompt", "source"):
+        assert {getattr(r, name) for r in parts.train}.isdisjoint(getattr(r, name) for r in parts.dev)
+    assert [r for r in records if r in parts.dev] == parts.dev
+    assert len(parts.dev) >= share * len(records)
+
+
+def test_rows_of_one_prompt_with_other_responses_are_held_out_together() -> None:
+    records = [
+        TrainingRecord(prompt=f"p{n // 2}", completion=f"c{n}", kind="response", source=f"row-{n}") for n in range(200)
+    ]
+    parts = split(records, 0.1, 0)
+    assert {r.prompt for r in parts.dev}.isdisjoint(r.prompt for r in parts.train)
+    assert len(parts.dev) == 20
 
 
 def dev_loss(checkpoint: Path, records: list[TrainingRecord]) -> float:

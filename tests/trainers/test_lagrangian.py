@@ -166,14 +166,87 @@ def test_pairs_of_one_kind_alone_are_told(kept: str, told: str, tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
+def row(n: int, source: Any, prompt: Any, good: Any, bad: Any) -> dict[str, Any]:
+    made = {"prompt_ids": [prompt], "chosen_ids": [good], "rejected_ids": [bad]}
+    return {"n": n, "source": str(source), **made}
+
+
+rows_of_pairs = st.lists(st.tuples(*[st.integers(0, 40)] * 4), min_size=2, max_size=30)
+
+
+@given(harm=rows_of_pairs, helpfulness=rows_of_pairs, share=st.floats(0.01, 0.9), seed=st.integers(0, 5))
+def test_held_out_pairs_share_no_source_and_no_prompt_with_those_that_teach(
+    harm: list[Any], helpfulness: list[Any], share: float, seed: int
+) -> None:
+    axes = [[row(n, *one) for n, one in enumerate(found)] for found in (helpfulness, harm)]
+    try:
+        parts = split(*axes, share, seed)
+    except UserError:
+        return
+    for rows, part in zip(axes, parts, strict=True):
+        assert part.train
+        assert part.held_out
+        for side in part:
+            assert [one["n"] for one in side] == sorted(one["n"] for one in side)
+        assert sorted((one for side in part for one in side), key=lambda one: one["n"]) == rows
+    for name in ("source", "prompt_ids"):
+        train, out = ({str(one[name]) for part in parts for one in part[side]} for side in (0, 1))
+        assert train.isdisjoint(out)
+    assert parts == split(*axes, share, seed)
+
+
 @given(n=st.integers(2, 60), share=st.floats(0.01, 0.99), seed=st.integers(0, 5))
-def test_held_out_pairs_teach_nothing(n: int, share: float, seed: int) -> None:
-    rows = [{"n": i} for i in range(n)]
-    parts = split(rows, share, seed)
-    assert parts.train
-    assert parts.held_out
-    assert sorted(row["n"] for part in parts for row in part) == list(range(n))
-    assert parts == split(rows, share, seed)
+def test_the_share_is_held_out_where_nothing_is_shared(n: int, share: float, seed: int) -> None:
+    axes = [[row(i, (axis, i), 2 * i + axis, (4 * i + axis), 4 * i + 2 + axis) for i in range(n)] for axis in (0, 1)]
+    for part in split(*axes, share, seed):
+        assert len(part.held_out) == min(max(1, round(share * n)), n - 1)
+
+
+def test_a_held_out_misplaced_refusal_is_no_good_answer_among_those_that_teach() -> None:
+    def rows(records: list[TrainingRecord]) -> list[dict[str, Any]]:
+        good, bad = ([one for one in records if one.kind == kind] for kind in ("chosen", "rejected"))
+        return [
+            row(n, one.source, one.prompt, one.completion, other.completion)
+            for n, (one, other) in enumerate(zip(good, bad, strict=True))
+        ]
+
+    axes = [rows(axis) for axis in by_axis(vale_records(120))]
+    for seed in range(5):
+        parts = split(*axes, 0.1, seed)
+        taught, out = (
+            {one[name][0] for part in parts for one in part[side] for name in ("chosen_ids", "rejected_ids")}
+            for side in (0, 1)
+        )
+        assert len(parts.helpfulness.held_out) == 5
+        assert len(parts.harm.held_out) == 7
+        assert taught.isdisjoint(out)
+
+
+def test_a_stock_refusal_is_shared_and_prompts_are_not() -> None:
+    axes = [[row(n, f"{axis}{n}", f"{axis}{n // 2}", "no .", "yes .") for n in range(40)] for axis in "ab"]
+    for part in split(*axes, 0.1, 0):
+        assert len(part.held_out) == 4
+
+
+def test_pairs_that_all_hang_together_cannot_be_held_out() -> None:
+    with pytest.raises(UserError, match="needs two pairs or more about harm and about helpfulness each"):
+        split(
+            [row(n, n, "p", n, n) for n in range(4)],
+            [row(n, f"h{n}", f"q{n}", f"g{n}", f"b{n}") for n in range(4)],
+            0.1,
+            0,
+        )
+
+
+def test_micro_batches_make_the_same_cost_model(tmp_path: Path) -> None:
+    rlhf = {**RLHF, "steps": 1, "reward_epochs": 2, "reward_batch_size": 8}
+    base = make_word_llama(tmp_path / "words")
+    found = [
+        train(base, tmp_path / str(micro), pairs(6), settings_of(rlhf=rlhf, micro_batch_size=micro))[1]
+        for micro in (None, 4)
+    ]
+    for name in ("cost_model_loss", "reward_model_loss"):
+        assert found[0][name] == pytest.approx(found[1][name], rel=1e-4)
 
 
 def test_accuracies_count_the_side_of_zero_and_the_order() -> None:

@@ -178,6 +178,26 @@ def test_denials_are_told_with_the_way_to_mend_them(tmp_path: Path, monkeypatch:
     assert "set OPENAI_API_KEY in the environment" in refused(service, tmp_path / "d", how)
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_job_whose_answer_was_lost_is_not_paid_again_where_the_look_up_is_denied(status: int, tmp_path: Path) -> None:
+    with Service(tmp_path, faults={"POST jobs": ["lose"], "GET jobs": [status, status]}) as service:
+        for _ in range(2):
+            told = refused(service, tmp_path / "c")
+            assert told.endswith("; a job may exist, and the same command looks again")
+        train(service, tmp_path / "c")
+        assert len(service.state["jobs"]) == len(service.state["files"]) == service.count("POST jobs") == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+def test_a_job_that_the_service_denies_to_make_is_asked_for_anew(status: int, tmp_path: Path) -> None:
+    with Service(tmp_path, faults={"POST jobs": [status]}) as service:
+        assert "a job may exist" not in refused(service, tmp_path / "c")
+        train(service, tmp_path / "c")
+        assert service.count("POST jobs") == 2
+        assert service.count("GET jobs") == 0
+        assert len(service.state["jobs"]) == 1
+
+
 def test_a_denial_while_a_job_runs_forgets_no_job(tmp_path: Path) -> None:
     with Service(tmp_path, faults={"GET job": [403]}) as service:
         assert "fine-tuning job ftjob-0: " in refused(service, tmp_path / "c")

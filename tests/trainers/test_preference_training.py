@@ -1,11 +1,14 @@
 """DPO, KTO and RLHF on real models: what they learn, on which tokens, and what they leave behind."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.errors import UserError
@@ -13,7 +16,9 @@ from harness.models.weights import check_checkpoint, weights_hash
 from harness.records import TrainingRecord
 from harness.tokens import Pair, pair_rows, prompt_tokens
 from harness.trainers import TrainerSettings, get_trainer
-from harness.trainers.trl_preference import preference_pairs
+from harness.trainers.trl_common import Session, load_tokenizer
+from harness.trainers.trl_policy import _reward_model, _scores
+from harness.trainers.trl_preference import add_neighbours, fitting_pairs, preference_pairs
 from tests.tiny import make_tiny_llama, make_word_llama, word
 
 SETTINGS = TrainerSettings.model_validate(
@@ -117,6 +122,74 @@ def test_adapters_train_and_equal_seeds_give_equal_weights(objective: str, words
         train(words, tmp_path / name, pairs(8), objective, lora=lora, rlhf=rlhf, steps=3)
     assert (tmp_path / "a" / "adapter" / "adapter_model.safetensors").is_file()
     assert weights_hash(tmp_path / "a") == weights_hash(tmp_path / "b") != weights_hash(words)
+
+
+@pytest.mark.parametrize("micro", [4])
+def test_a_last_micro_batch_of_fewer_pairs_weighs_what_its_pairs_do(micro: int, words: Path, tmp_path: Path) -> None:
+    rlhf = SETTINGS.rlhf.model_copy(update={"steps": 1, "reward_epochs": 2})
+    varied = [
+        one.model_copy(update={"completion": f"{word(50 + n)} {one.completion}"}) for n, one in enumerate(pairs(5))
+    ]
+    for objective, name in (("dpo", "loss"), ("rlhf", "reward_model_loss")):
+        found = []
+        for size in (None, micro):
+            out = tmp_path / f"{objective}-{size}"
+            _, curves, _ = train(words, out, varied, objective, rlhf=rlhf, steps=3, micro_batch_size=size)
+            found.append(curves[name])
+        assert found[0] == pytest.approx(found[1], rel=1e-4)
+        assert len(found[0]) > 1
+
+
+@given(n=st.integers(2, 40), size=st.integers(1, 40))
+def test_no_answer_stands_for_another_in_the_estimate_of_its_own_kl(n: int, size: int) -> None:
+    rows = [{"completion_ids": [i]} for i in range(n)]
+    add_neighbours(rows, size)
+    for i, row in enumerate(rows):
+        (other,) = row["KL_completion_ids"]
+        assert other != i
+        assert other // size == i // size or (i % size == 0 and other == (i - 1) % n)
+
+
+def without_pad(words: Path, folder: Path, **tokens: str | None) -> Path:
+    """The base with a tokenizer that has no token for padding alone."""
+    shutil.copytree(words, folder)
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**told, **tokens}))
+    return folder
+
+
+@pytest.mark.parametrize("pad", [None, "<eos>"])
+def test_a_scorer_sees_whether_an_answer_ends_where_padding_is_the_end(
+    pad: str | None, words: Path, tmp_path: Path
+) -> None:
+    base = without_pad(words, tmp_path / "base", pad_token=pad)
+    tokenizer = load_tokenizer(base)
+    assert tokenizer.pad_token == pad
+    session = Session(base, tokenizer, SETTINGS, 0, False, "cpu", tmp_path / "scratch", lambda: None)
+    model = _reward_model(session, fitting_pairs(session, pairs(8)).rows, 1).model
+    answer = [30, 31, 32]
+    ended, open_still, padded = _scores(model, [[*answer, tokenizer.eos_token_id], answer, [*answer, *answer[:2]]])
+    assert ended != pytest.approx(open_still, abs=1e-3)
+    assert _scores(model, [answer]) == pytest.approx([open_still], abs=1e-5)
+    assert padded not in (ended, open_still)
+    assert tokenizer.pad_token == pad
+
+
+def test_the_policy_s_tokenizer_is_its_base_s(words: Path, tmp_path: Path) -> None:
+    base = without_pad(words, tmp_path / "base", pad_token=None)
+    rlhf = SETTINGS.rlhf.model_copy(update={"steps": 1, "reward_epochs": 1})
+    train(base, tmp_path / "out", pairs(8), "rlhf", rlhf=rlhf)
+    assert load_tokenizer(tmp_path / "out").pad_token is None
+    check_checkpoint(tmp_path / "out")
+
+
+def test_a_tokenizer_that_can_only_pad_with_the_end_is_told(words: Path, tmp_path: Path) -> None:
+    base = without_pad(words, tmp_path / "base", pad_token=None, unk_token="<eos>")
+    file = base / "tokenizer.json"
+    file.write_text(file.read_text().replace("<pad>", "<bar>").replace("<unk>", "<eos>", 1))
+    with pytest.raises(UserError, match="no token to pad with but the one that ends an answer"):
+        train(base, tmp_path / "out", pairs(8), "rlhf")
+    assert not (tmp_path / "out").exists()
 
 
 def test_pairs_share_source_and_prompt() -> None:

@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.models.weights import weights_hash
 from harness.records import TrainingRecord
 from harness.trainers import TrainerSettings, TrainResult, get_trainer
+from harness.trainers.ledger import Meter, ledger_entry
 from tests.tiny import make_word_llama, word
 
 DROPOUT = {"rank": 4, "alpha": 8, "dropout": 0.2}
@@ -102,7 +103,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
     assert weights_hash(tmp_path / "out") == weights_hash(tmp_path / "whole")
     logs = [(tmp_path / name / "training_log.json").read_text() for name in ("out", "whole")]
     assert logs[0] == logs[1]
-    assert resumed == whole
+    assert resumed == whole._replace(resumed=True)
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "out"}
 
 
@@ -154,3 +155,21 @@ def test_short_runs_keep_nothing(base: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(base, tmp_path / "out", "sft", after(5))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_time_of_a_training_that_was_interrupted_is_not_that_of_its_last_start(base: Path, tmp_path: Path) -> None:
+    settings = TrainerSettings(steps=9, batch_size=4, save_steps=3)
+    for n_steps, known in ((2, True), (8, False)):  # before the first checkpoint, and after it
+        with pytest.raises(Interrupted):
+            train(base, tmp_path / "out", "sft", after(n_steps), save_steps=3)
+        with Meter("cpu") as meter:
+            result = train(base, tmp_path / "out", save_steps=3)
+        entry = ledger_entry(tmp_path / "out", settings, result.metrics, meter, resumed=result.resumed)
+        assert (entry.seconds is not None) == known
+        assert entry.n_steps == 9
+
+
+def test_without_checkpoints_it_begins_again_and_leaves_none_behind(base: Path, tmp_path: Path) -> None:
+    interrupted(base, tmp_path / "out")
+    assert not train(base, tmp_path / "out").resumed
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}

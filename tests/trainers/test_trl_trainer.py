@@ -230,6 +230,21 @@ def test_a_budget_of_tokens_is_kept_to_the_nearest_step(objective: str, words: P
     assert read[0] > read[1] >= 1
 
 
+def test_a_budget_of_tokens_counts_the_last_step_of_a_pass_as_it_is(words: Path, tmp_path: Path) -> None:
+    """17 records are two steps of 16, the second of one record."""
+    records = word_records(17)
+    a_pass = TrainerSettings(epochs=1, batch_size=16, learning_rate=1e-4)
+    n_tokens = train(words, tmp_path / "one", records, a_pass).metrics["n_tokens"]
+    ten = TrainerSettings(tokens=int(10 * n_tokens), batch_size=16, learning_rate=1e-4)
+    measured = train(words, tmp_path / "ten", records, ten).metrics
+    assert (measured["n_steps"], measured["n_tokens"]) == (20, 10 * n_tokens)
+
+
+def test_a_budget_of_tokens_is_not_given_to_two_objectives() -> None:
+    with pytest.raises(ValidationError, match="tokens is the length of one objective, sft_first trains for two"):
+        TrainerSettings(tokens=1000, sft_first=True)
+
+
 def test_a_training_has_one_length() -> None:
     for lengths in ({}, {"steps": 1, "tokens": 1}, {"epochs": 1, "steps": 1}):
         with pytest.raises(ValidationError, match="exactly one of the three"):
