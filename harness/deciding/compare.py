@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from harness.deciding.flips import Flip, flips
-from harness.deciding.mismatch import allowed, mismatches, remarks
+from harness.deciding.mismatch import allowed, mismatches, remarks, seed_remarks
 from harness.deciding.pairing import Pairs, corresponding, difference, paired_values
 from harness.deciding.sides import Side, shared_metrics, without_version
 from harness.errors import UserError
@@ -282,20 +282,7 @@ def _unmatched(one: _Pair) -> UnmatchedItems | None:
 
 def _remarks(couples: Sequence[tuple[Side, Side]], metrics: Sequence[MetricInfo]) -> list[str]:
     tasks = list(dict.fromkeys(metric.task for metric in metrics))
-    told = [line for pair in couples for line in remarks(*pair, tasks)]
-    for first, second in couples:
-        if not corresponding(first.seeds, second.seeds):
-            told.append(
-                f"{first.label} has the training seeds {_listed(first.seeds)}, {second.label} {_listed(second.seeds)}: "
-                "seeds are not paired, and no flipped items are listed"
-            )
-        elif len(first.seeds) == 1:
-            told.append(
-                f"{first.label} and {second.label} have one training seed each: the intervals speak of these weights, "
-                "not of training again"
-            )
+    told = [line for pair in couples for line in (*remarks(*pair, tasks), *seed_remarks(*pair))]
+    if any(not corresponding(first.seeds, second.seeds) for first, second in couples):
+        told.append("no flipped items are listed of sides whose seeds are not paired")
     return list(dict.fromkeys(told))
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))

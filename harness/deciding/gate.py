@@ -23,8 +23,8 @@ from harness.deciding.gate_rules import ALPHA, Measured
 from harness.deciding.mismatch import mismatches, other_style, remarks, seed_remarks
 from harness.deciding.policy import LoadedPolicy, MetricRules
 from harness.deciding.sides import Side
-from harness.errors import unknown_name
 from harness.scores import MetricInfo
+from harness.stages.loading import unknown_metric
 from harness.stats.paired import holm
 from harness.tasks import load_spec, task_names
 
@@ -85,7 +85,7 @@ def _metrics(
     for name, rules in loaded.policy.metrics.items():
         if name not in known:
             raise loaded.fault(
-                f"metrics.{name}", f"{unknown_name('metric', name, known)} (and neither side measures it)"
+                f"metrics.{name}", f"{unknown_metric(name, known)} (and neither side measures it)"
             )
         found[name] = _directed(loaded, known[name], rules)
         _check_scale(loaded, found[name], rules)

@@ -17,6 +17,7 @@ from harness.errors import unknown_name
 from harness.records import JUDGED
 from harness.scores import MetricInfo
 from harness.stages.gather import Item
+from harness.stages.loading import unknown_metric
 
 
 def required(loaded: LoadedPolicy, candidate: Side, baseline: Side) -> Iterator[RuleResult]:
@@ -95,7 +96,7 @@ def missing(name: str, candidate: Side, baseline: Side) -> str:
     known = {one.name for side in (candidate, baseline) for one in side.loaded.metrics}
     if name in known:
         return f"{candidate.label} does not measure it, {baseline.label} does"
-    return f"neither side measures it: {unknown_name('metric', name, known)} of these runs"
+    return f"neither side measures it: {unknown_metric(name, known)} of these runs"
 
 
 def enough(

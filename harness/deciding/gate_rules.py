@@ -20,8 +20,7 @@ from harness.records import Sample
 from harness.scores import Comparison, Estimate, MetricInfo
 from harness.stages.gather import ITEM_MEANS, item_values
 from harness.stats.margins import MarginTest, equivalent, non_inferior
-from harness.stats.paired import Differences
-from harness.stats.paired import _same as same_differences
+from harness.stats.paired import Differences, same_differences
 
 ALPHA = 0.05
 DIRECTED = ("non_inferior", "improves", "must_not_turn_bad")

@@ -164,7 +164,7 @@ def paired_over_seeds(
     )
     if not filled:
         return plain
-    if all(_same(filled[0], other) for other in filled[1:]):
+    if all(same_differences(filled[0], other) for other in filled[1:]):
         found = compare_items(filled[0], binary=binary, alternative=alternative, span=span, seed=seed)
         counts = {name: getattr(plain, name) for name in ("n_pairs", "n_unpaired", "n_seeds")}
         test = found.test if len(filled) == 1 else f"{found.test}, {len(filled)} equal seeds"
@@ -181,7 +181,7 @@ def by_law(plain: Comparison, law: Law | None) -> Comparison:
     return plain.model_copy(update={**update, "test": law.name})
 
 
-def _same(one: Differences, other: Differences) -> bool:
+def same_differences(one: Differences, other: Differences) -> bool:
     """Whether two seeds say the same of the same items."""
     same_items = list(one.clusters or ()) == list(other.clusters or ())
     return same_items and np.array_equal(one.values, other.values)
