@@ -142,10 +142,13 @@ def compare(sides: Sequence[Side], metric_names: Sequence[str] = (), allow: Sequ
         allow: Kinds of mismatch that are told instead of refused: ``judge``, ``prompt``, ``decoding``, ``task``.
 
     Raises:
-        UserError: Fewer than two sides, no such metric, or a mismatch that is not allowed.
+        UserError: Fewer than two sides, one that has answered nothing, no such metric, or a mismatch not allowed.
     """
     if len(sides) < 2:
         raise UserError("a comparison needs two sides: harness compare runs/a runs/b, or runs/a:sft runs/a:vanilla")
+    for side in sides:
+        if not _begun(side):
+            raise UserError(f"{side.label}: nothing has been answered yet; harness run goes on where it is")
     metrics = chosen_metrics(sides, metric_names)
     couples = list(combinations(sides, 2))
     against = [one for pair in couples for metric in metrics for one in mismatches(*pair, metric)]
@@ -166,6 +169,13 @@ def compare(sides: Sequence[Side], metric_names: Sequence[str] = (), allow: Sequ
         caveats=tuple(caveats),
         remarks=tuple(_remarks(couples, metrics)),
     )
+
+
+def _begun(side: Side) -> bool:
+    """Whether any model was ever asked as this subject."""
+    own = [items for (subject, _, _), items in side.loaded.items.items() if subject == side.subject]
+    asked = any(subject == side.subject for subject, _, _ in side.loaded.cells)
+    return asked or any(item.completion is not None for items in own for item in items)
 
 
 def chosen_metrics(sides: Sequence[Side], names: Sequence[str]) -> list[MetricInfo]:

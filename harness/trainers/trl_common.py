@@ -74,9 +74,10 @@ class Trained(NamedTuple):
 def load_tokenizer(base: Path) -> Any:
     """The tokenizer of a checkpoint."""
     from transformers import AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     disable_progress_bar()
+    set_verbosity_error()  # a reward model's new head is no fault
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
 

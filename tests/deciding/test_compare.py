@@ -354,3 +354,11 @@ def test_a_score_outside_of_its_scale_is_told_with_its_verdict(tmp_path):
     path = write_run(tmp_path / "run", {"a": {0: [9, 2, 7]}, "b": {0: [1, 4, 11]}}, judge_model="m")
     with pytest.raises(UserError, match=r"verdicts.jsonl: the verdict with key \w{64} has the score 11, outside the"):
         sides(path, "a", "b")
+
+
+def test_a_side_that_has_answered_nothing_is_told_as_such(tmp_path):
+    asked = write_run(tmp_path / "asked", {"one": {0: [True] * 10}})
+    silent = write_run(tmp_path / "silent", {"one": {0: [None] * 10}})
+    (tmp_path / "silent" / "cells.jsonl").unlink()
+    with pytest.raises(UserError, match="nothing has been answered yet; harness run goes on where it is"):
+        compare(open_sides([asked, silent]))
