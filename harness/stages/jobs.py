@@ -108,11 +108,14 @@ class Worker:
             folder = self._folder(subject, seed)
             if not (folder / "counts.json").exists():
                 self._make(subject, seed, known, models)
-            kinds = Counter(record.kind for record in read(folder / "records.jsonl", TrainingRecord).records)
-            settings, objective = self.config.trainer_of(subject), method_objective(subject.method)
-            steps[subject.name] = settings.all_steps(objective, kinds)
+            records = read(folder / "records.jsonl", TrainingRecord).records
+            steps[subject.name] = self._n_steps(subject, records)
             self.report(Event("data", 1))
         return steps
+
+    def _n_steps(self, subject: SubjectConfig, records: Sequence[TrainingRecord]) -> int:
+        kinds = Counter(record.kind for record in records)
+        return self.config.trainer_of(subject).all_steps(method_objective(subject.method), kinds)
 
     def _make(self, subject: SubjectConfig, seed: int, known: dict[str, Completion], models: dict[str, Model]) -> None:
         mistake_judge, mistake_label = self.config.prepare.mistake_judge
@@ -192,6 +195,7 @@ class Worker:
         if file.exists():
             done = Checkpoint.model_validate_json(file.read_text(encoding="utf-8"))
             if done.key == content_hash([*identified.values(), seed]) and (self.run.path / done.path).is_dir():
+                self.report(Event("steps", self._n_steps(subject, records)))
                 return done
         out = folder / "checkpoint"
         with Meter(self.config.throughput.device) as meter:
