@@ -13,33 +13,34 @@ TWICE = """[{name: one, label: One, method: dpo, mistakes: origin}, {name: two, 
 
 
 @pytest.fixture(scope="module")
-def trained(small, tmp_path_factory):
-    """A run in which one subject has been trained with one seed, and what was said."""
-    path = tmp_path_factory.mktemp("trained") / "run"
-    return path, harness("train", *small, "--subject", "sft", "--seed", 1, "--out", path)
+def brief(small, bases):
+    """The small recipe with one seed, two subjects and one task."""
+    sft = "{name: sft, label: SFT, method: sft}, {name: dpo, label: DPO, method: dpo, mistakes: origin}"
+    changes = [f"base={bases / 'vale-1'}", "seeds=[1]", f"subjects=[{sft}]", "tasks={vale_harmless: {limit: 4}}"]
+    return (*small, *(word for change in [*changes, "baselines=[]", "claims=[]"] for word in ("--set", change)))
 
 
-def test_one_subject_is_trained_and_the_run_goes_on_from_there(trained, small, small_run):
-    path, said = trained
+def test_one_subject_is_trained_and_the_run_goes_on_from_there(brief, small_run, tmp_path):
+    path = tmp_path / "run"
+    said = harness("train", *brief, "--subject", "sft", "--out", path)
     assert said.code == 0, said.err
-    folder = path / "train" / "sft" / "1"
+    folder, weights = path / "train" / "sft" / "1", "checkpoint/model.safetensors"
     [line] = said.out.splitlines()
     assert line.startswith(f"{folder / 'checkpoint'}: 3 steps, loss ")
     assert {file.parent.parent.name for file in path.glob("train/*/*/counts.json")} == {"sft"}
     assert not (path / "completions.jsonl").exists()
     assert not (path / "scores.json").exists()
-    before = (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns
-    run = harness("run", *small, "--out", path)
+    assert (folder / weights).read_bytes() == (small_run.path / "train" / "sft" / "1" / weights).read_bytes()
+    before = (folder / weights).stat().st_mtime_ns
+    run = harness("run", *brief, "--out", path)
     assert run.code == 0, run.err
-    assert (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns == before
-    assert (path / "scores.json").read_bytes() == (small_run.path / "scores.json").read_bytes()
-    again = harness("train", *small, "--out", path, "--json")
+    assert (folder / weights).stat().st_mtime_ns == before
+    assert (path / "scores.json").exists()
+    again = harness("train", *brief, "--out", path, "--json")
     assert again.code == 0, again.err
     told = json.loads(again.out)
-    assert {(one["subject"], one["seed"]) for one in told} == {
-        (file.parent.parent.name, int(file.parent.name)) for file in path.glob("train/*/*/checkpoint.json")
-    }
-    assert {one["metrics"]["n_steps"] for one in told} == {3}
+    assert [(one["subject"], one["seed"], one["metrics"]["n_steps"]) for one in told] == [("sft", 1, 3), ("dpo", 1, 3)]
+    assert "training steps 6/6" in again.err or "training steps" not in again.err
 
 
 def test_data_are_made_for_another_trainer_and_nothing_is_trained(small, small_run, tmp_path):

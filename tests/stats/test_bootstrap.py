@@ -182,7 +182,7 @@ def test_clusters_lost_items_and_seeds_of_one_side():
         first[seed][70:] = np.nan
     found = hierarchical_difference(first, second, list(np.arange(80) // 4), paired_seeds=True, span=9)
     assert (found.n_seeds, found.n_pairs, found.n_unpaired) == (3, 60 + 70 + 70, 10)
-    assert "3 seeds, 18 prompts" in found.test
+    assert "3 seeds, 18 clusters of prompts" in found.test
     shared = [np.nanmean((first[s] - second[s])[:70]) for s in range(3)]
     assert found.difference == pytest.approx(np.mean(shared))
     again = hierarchical_difference(first, second, list(np.arange(80) // 4), paired_seeds=True, span=9)
