@@ -19,11 +19,11 @@ from harness.deciding.gate_items import turned_bad
 from harness.deciding.gate_records import check_files, told
 from harness.deciding.gate_required import enough, missing, required
 from harness.deciding.gate_result import Decision, Gate, RuleResult, overall
-from harness.deciding.gate_rules import ALPHA, Measured
+from harness.deciding.gate_rules import Measured
 from harness.deciding.mismatch import mismatches, other_style, remarks, seed_remarks
 from harness.deciding.policy import LoadedPolicy, MetricRules
 from harness.deciding.sides import Side
-from harness.scores import MetricInfo
+from harness.scores import ALPHA, MetricInfo
 from harness.stages.loading import unknown_metric
 from harness.stats.paired import holm
 from harness.tasks import load_spec, task_names

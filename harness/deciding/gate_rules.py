@@ -17,12 +17,11 @@ from harness.deciding.gate_settle import for_difference, for_level
 from harness.deciding.pairing import Pairs, difference, paired_values
 from harness.deciding.sides import Side
 from harness.records import Sample
-from harness.scores import Comparison, Estimate, MetricInfo
+from harness.scores import ALPHA, Comparison, Estimate, MetricInfo
 from harness.stages.gather import ITEM_MEANS, item_values
 from harness.stats.margins import MarginTest, equivalent, non_inferior
 from harness.stats.paired import Differences, same_differences
 
-ALPHA = 0.05
 DIRECTED = ("non_inferior", "improves", "must_not_turn_bad")
 """Rules that need to know which direction is better."""
 COMPARED = (*DIRECTED, "equivalent")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from harness.reporting.layout import Column, Layout, PublishedRow, PublishedTable, SubjectFilter
-from harness.scores import Comparison, Estimate, MetricInfo, Scores, SubjectInfo
+from harness.scores import ALPHA, Comparison, Estimate, MetricInfo, Scores, SubjectInfo
 from harness.stats.family import as_family
 
 ABSENT = "–"
@@ -20,7 +20,6 @@ UNKNOWN = "?"
 NO_DIFFERENCE = "n.s."
 STANDS = "*"
 """Marks a difference that stands after Holm's correction over its table."""
-ALPHA = 0.05
 SOURCES = {"self": "Own", "origin": "Origin"}
 HEADINGS = {"label": "Method", "method": "Method", "mistakes": "Mistake source", "analysis": "Analysis source"}
 

@@ -95,16 +95,22 @@ def train(run: Run, plan: Plan, jobs: Sequence[Job], include_paths: Sequence[Pat
     Raises:
         UserError: A training failed; the reason is told.
     """
-    wait_for_workers(run.path)
-    with _pool(run, plan, include_paths, len(jobs)) as (pool, events):
-        _Drive(plan, list(jobs), pool, events, _train, dict, tell).run()
+    _apart(run, plan, jobs, include_paths, tell, _train)
 
 
 def make_data(run: Run, plan: Plan, jobs: Sequence[Job], include_paths: Sequence[Path], tell: Tell) -> None:
     """Makes the training records of subjects of a sealed run and trains none; otherwise as `train`."""
+    _apart(run, plan, jobs, include_paths, tell, None)
+
+
+def _apart(
+    run: Run, plan: Plan, jobs: Sequence[Job], include_paths: Sequence[Path], tell: Tell,
+    work: Callable[[Sequence[Job]], None] | None,
+) -> None:  # fmt: skip
+    """Jobs without any judging beside them."""
     wait_for_workers(run.path)
     with _pool(run, plan, include_paths, len(jobs)) as (pool, events):
-        _Drive(plan, list(jobs), pool, events, None, dict, tell).run()
+        _Drive(plan, list(jobs), pool, events, work, dict, tell).run()
 
 
 def unfinished(run: Run, plan: Plan) -> list[Job]:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from harness.scores import ALPHA
 from harness.stats.core import FLAT, FloatArray, IntArray
 from harness.stats.levels import t_law
 from harness.stats.paired import holm
@@ -19,7 +20,6 @@ from harness.stats.two_way import Table, TwoWay, two_way
 
 Standing = Literal["front", "open", "off"]
 Point = tuple[float, float]
-ALPHA = 0.05
 FEWEST_SEEDS = 3
 """Fewer show no correlation: two points always lie on a line."""
 

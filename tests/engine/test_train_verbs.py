@@ -40,7 +40,6 @@ def test_one_subject_is_trained_and_the_run_goes_on_from_there(brief, small_run,
     assert again.code == 0, again.err
     told = json.loads(again.out)
     assert [(one["subject"], one["seed"], one["metrics"]["n_steps"]) for one in told] == [("sft", 1, 3), ("dpo", 1, 3)]
-    assert "training steps 6/6" in again.err or "training steps" not in again.err
 
 
 def test_data_are_made_for_another_trainer_and_nothing_is_trained(small, small_run, tmp_path):
