@@ -34,13 +34,15 @@ def test_the_leaderboard_s_win_rates_and_standard_errors(bring):
     assert (len(samples), len(cells), len(verdicts)) == (805, 2, 1610)
     for name, (win_rate, error) in PUBLISHED.items():
         estimate = found.estimate(name, "win_rate")
-        assert (estimate.n_scored, estimate.n_total, estimate.method) == (805, 805, "t")
+        assert (estimate.n_scored, estimate.n_total, estimate.method) == (805, 805, "BCa bootstrap")
         assert 100 * estimate.value == pytest.approx(float(leaderboard[name]["win_rate"]), abs=1e-9)
         assert round(100 * estimate.value, 3) == win_rate
-        half = (estimate.high - estimate.low) / 2
-        assert 100 * half / t.ppf(0.975, 804) == pytest.approx(float(leaderboard[name]["standard_error"]), abs=1e-9)
         scores = _scores(found, name)
-        assert round(100 * statistics.stdev(scores) / len(scores) ** 0.5, 3) == error
+        standard_error = 100 * statistics.stdev(scores) / len(scores) ** 0.5
+        assert standard_error == pytest.approx(float(leaderboard[name]["standard_error"]), abs=1e-9)
+        assert round(standard_error, 3) == error
+        half = 100 * (estimate.high - estimate.low) / 2
+        assert half == pytest.approx(t.ppf(0.975, 804) * standard_error, rel=0.05)
     (row,) = found.scores.comparisons
     assert (row.subject, row.baseline, row.comparison.decision) == ("vicuna-13b", "claude-2", "lower")
     assert row.comparison.n_pairs == 805
