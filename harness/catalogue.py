@@ -32,7 +32,7 @@ def catalogue(kind: str, include_paths: Sequence[Path] = ()) -> dict[str, str]:
 
         return {name: form.about for name, form in FORMATS.items()}
     if kind == "recipes":
-        from harness.config import recipe_names, recipe_path
+        from harness.recipe import recipe_names, recipe_path
 
         return {name: str(read_yaml(recipe_path(name)).get("description", "")) for name in recipe_names()}
     if kind == "policies":

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from harness.clients.probe import probe
-from harness.config import load_config, recipe_names
 from harness.content import find
 from harness.deciding.policy import load_policy, policy_names
 from harness.errors import UserError
 from harness.judging import check_cases
 from harness.judging.folders import judge_names
 from harness.prompting import FOLDER, load_templates
+from harness.recipe import load_config, recipe_names
 from harness.stages.judge_models import server_of
 from harness.stages.plan import make_plan
 from harness.stages.score import check_claims

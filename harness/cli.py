@@ -61,8 +61,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Do everything a recipe says: train, answer, judge, score, report. The same command resumes."""
-    from harness.config import load_config, with_budget
     from harness.progress import progress
+    from harness.recipe import load_config, with_budget
     from harness.scores import Scores
     from harness.stages.execute import execute
     from harness.stages.judge_models import JudgeModels
@@ -105,7 +105,7 @@ def judge(
 
     With --judging or --set the run is judged that way from now on: by other models, more seats, a panel.
     """
-    from harness.config import rejudged, with_budget
+    from harness.recipe import rejudged, with_budget
     from harness.stages.plan import keep_judging, stored_config
     from harness.store import Run
 
@@ -211,7 +211,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what a run would do, cost and detect, or what judging a run's answers would cost, before anything is done."""
-    from harness.config import load_config
+    from harness.recipe import load_config
     from harness.stages.forecast import forecast
     from harness.stages.plan import make_plan
     from harness.store import Run
@@ -303,7 +303,7 @@ def _bill(
     target: Any, judging: Path | None, set_: list[str] | None, includes: list[Path], as_json: bool
 ) -> None:  # fmt: skip
     """Says what judging a run's stored answers would cost."""
-    from harness.config import rejudged
+    from harness.recipe import rejudged
     from harness.stages.bill import forecast_judging
     from harness.stages.plan import stored_config
     from harness.terminal import print_bill

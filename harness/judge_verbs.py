@@ -40,7 +40,7 @@ def calibrate(
     from harness.calibration.calibrate import calibrate_recorded
     from harness.calibration.labels import Reading, pairs_of, read_labels
     from harness.calibration.told import told
-    from harness.config import bare_config, rejudged
+    from harness.recipe import bare_config, rejudged
 
     reading = Reading(
         columns=dict(pairs_of("--columns", columns)),
@@ -187,8 +187,8 @@ def label_import(
     from harness.calibration.people import clusters_of, labels_of_people, read_key, read_sheet
     from harness.calibration.raters import agreement, votes_of
     from harness.calibration.told import told, told_agreement
-    from harness.config import rejudged
     from harness.errors import UserError
+    from harness.recipe import rejudged
     from harness.records import Call, Completion, Verdict
     from harness.stages.plan import stored_config
     from harness.store import Run, append, latest, read

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.config import ModelConfig, RunConfig
+from harness.blocks import ModelConfig
+from harness.config import RunConfig
 from harness.errors import UserError, unknown_name
 from harness.models.base import Model, Request
 from harness.models.lm_eval_model import LmEvalModel, open_lm_eval_model

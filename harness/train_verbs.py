@@ -106,7 +106,7 @@ def export_data(
 
 
 def _plan(recipe: str, set_: list[str] | None, out: Path | None, includes: list[Path]) -> tuple[Run, Plan]:
-    from harness.config import load_config
+    from harness.recipe import load_config
     from harness.stages.plan import make_plan
     from harness.store import Run
 

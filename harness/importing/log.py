@@ -14,7 +14,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 import harness
-from harness.config import PrepareConfig, RunConfig, SubjectConfig, TaskConfig
+from harness.blocks import PrepareConfig, SubjectConfig, TaskConfig
+from harness.config import RunConfig
 from harness.records import JudgeSpec, Record, content_hash
 from harness.store import Run, latest, read
 from harness.trainers import TrainerSettings

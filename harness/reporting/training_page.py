@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.config import RunConfig, SubjectConfig
+from harness.blocks import SubjectConfig
+from harness.config import RunConfig
 from harness.errors import UserError
 from harness.reporting.table import ABSENT
 from harness.stages.plan import trained_subjects

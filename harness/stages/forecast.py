@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.blocks import ModelConfig, SubjectConfig
 from harness.clients.forecast import Range, estimate_prompt, forecast_cost
 from harness.clients.prices import Price
-from harness.config import ModelConfig, RunConfig, SubjectConfig
+from harness.config import RunConfig
 from harness.judging import Judge, JudgeItem
 from harness.judging.prompt_judge import PromptJudge
 from harness.methods import method_objective

@@ -15,7 +15,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.config import ModelConfig, RunConfig, SamplingConfig, SubjectConfig
+from harness.blocks import ModelConfig, SamplingConfig, SubjectConfig
+from harness.config import RunConfig
 from harness.errors import UserError
 from harness.methods import Workbench, method_objective, prepare
 from harness.models.base import Model

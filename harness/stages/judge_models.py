@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
 
+from harness.blocks import JudgeConfig, ModelConfig
 from harness.clients.base import Server, Transport
 from harness.clients.budget import Budget
 from harness.clients.cache import ReplyCache, default_path
 from harness.clients.front import Front, mend
 from harness.clients.ledger import Ledger
 from harness.clients.prices import OWN_SERVER, Price, load_prices, price_of
-from harness.config import JudgeConfig, ModelConfig, RunConfig
+from harness.config import RunConfig
 from harness.judging import JudgeModel
 from harness.models.lm_eval_model import LmEvalModel
 from harness.models.weights import weights_hash

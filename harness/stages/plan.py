@@ -16,14 +16,16 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 import harness
+from harness.blocks import SubjectConfig, TaskConfig
 from harness.calibration.records import panel_key
-from harness.config import REJUDGED, RunConfig, SubjectConfig, TaskConfig
+from harness.config import RunConfig
 from harness.content import Kind, find, named
 from harness.errors import UserError, unknown_name
 from harness.importing import imported, imported_config
 from harness.methods import method_trains
 from harness.models.weights import check_checkpoint, weights_hash
 from harness.prompting import TemplateSet, load_templates
+from harness.recipe import REJUDGED
 from harness.records import Sample, content_hash
 from harness.rows import AlignmentRow
 from harness.rows.overlap import TaskOverlap, find_overlap, refuse_overlap

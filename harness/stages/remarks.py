@@ -10,8 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from harness.blocks import JudgeConfig, ModelConfig
 from harness.calibration.calls import LONGEST
-from harness.config import JudgeConfig, ModelConfig
 from harness.judging import Panel
 from harness.judging.expected import NO_LOGPROBS
 from harness.records import Verdict, VerdictOutcome

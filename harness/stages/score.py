@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.config import ClaimConfig, RunConfig
+from harness.blocks import ClaimConfig
+from harness.config import RunConfig
 from harness.errors import UserError, unknown_name
 from harness.records import Checkpoint
 from harness.scores import (

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.config import RunConfig, SubjectConfig
+from harness.blocks import SubjectConfig
+from harness.config import RunConfig
 from harness.errors import UserError
 from harness.importing.log import imports_of
 from harness.methods import method_trains

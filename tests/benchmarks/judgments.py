@@ -90,7 +90,7 @@ def transport_alone(url: str, n: int, folder: Path) -> int:
 
 def whole_path(url: str, n: int, folder: Path) -> Callable[[], int]:
     """Writes the answers that are to be judged, and gives the judging."""
-    from harness.config import bare_config
+    from harness.recipe import bare_config
     from harness.records import Completion, Message, Sample
     from harness.stages.judge import JudgeStage
     from harness.stages.judge_models import JudgeModels

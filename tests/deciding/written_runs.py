@@ -10,8 +10,9 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
+from harness.blocks import PrepareConfig, SubjectConfig, TaskConfig
 from harness.cli import _judge
-from harness.config import PrepareConfig, RunConfig, SubjectConfig, TaskConfig
+from harness.config import RunConfig
 from harness.decision_verbs import register
 from harness.judging import JudgeItem
 from harness.records import (

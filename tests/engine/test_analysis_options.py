@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scripted_bench import RED, ROWS, Asked, bench, question, said, trained, writer
 
-from harness.config import load_config
 from harness.errors import UserError
 from harness.methods import AnalysisSettings
 from harness.methods.analysis_settings import repeated
 from harness.microworld.datasets import alignment_rows
 from harness.models.base import Answer
+from harness.recipe import load_config
 from harness.records import Completion, CompletionOutcome
 from harness.rows import AlignmentRow
 from harness.stages.jobs import Worker

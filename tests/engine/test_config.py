@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.config import RunConfig, load_config, recipe_names
+from harness.config import RunConfig
 from harness.errors import UserError
+from harness.recipe import load_config, recipe_names
 from harness.stages.plan import make_plan
 
 RECIPE = str(Path(__file__).parent / "small.yaml")

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from harness.config import recipe_path
+from harness.recipe import recipe_path
 from tests.engine.conftest import harness
 
 SUBJECTS = ("vanilla", "sft", "ma-self-self")

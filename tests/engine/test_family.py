@@ -7,7 +7,7 @@ from command_line import RECIPE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import load_config
+from harness.recipe import load_config
 from harness.stages.family import checkpoint_families, named_families
 from harness.stages.loading import load
 from harness.stages.plan import make_plan, seal

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from command_line import RECIPE, contents, one_error
 
-from harness.config import load_config, rejudged
 from harness.errors import UserError
+from harness.recipe import load_config, rejudged
 from harness.records import Call, Verdict
 from harness.scores import Scores
 from harness.stages.bill import forecast_judging

@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from harness.clients.ledger import spent
-from harness.config import rejudged
 from harness.errors import UserError
+from harness.recipe import rejudged
 from harness.records import Call, Sample, Verdict
 from harness.scores import Scores
 from harness.stages.judge import JudgeStage

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.config import PrepareConfig, RunConfig, SubjectConfig, TaskConfig
+from harness.blocks import PrepareConfig, SubjectConfig, TaskConfig
+from harness.config import RunConfig
 from harness.judging import Panel
 from harness.records import Completion, CompletionOutcome, JudgeSpec, Message, Sample, Verdict, VerdictOutcome
 from harness.scores import MetricInfo

@@ -232,7 +232,7 @@ def test_the_same_rows_give_the_same_records_byte_for_byte():
 
 
 def test_the_world_s_oracle_analyses_what_it_is_given():
-    from harness.config import ModelConfig
+    from harness.blocks import ModelConfig
     from harness.microworld.datasets import alignment_rows
     from harness.sources import open_model
 

@@ -10,9 +10,9 @@ import pytest
 from command_line import RECIPE
 
 from harness.clients.budget import BudgetReached
-from harness.config import load_config
 from harness.errors import UserError
 from harness.methods.base import RowStep
+from harness.recipe import load_config
 from harness.records import Call, Verdict
 from harness.stages.forecast import forecast
 from harness.stages.jobs import Worker

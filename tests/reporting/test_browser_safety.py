@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import ModelConfig
+from harness.blocks import ModelConfig
 from harness.judging import Panel
 from harness.records import JudgeSpec, Verdict
 from harness.reporting.browser import write_browser

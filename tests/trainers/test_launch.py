@@ -29,9 +29,9 @@ from transformers.integrations.deepspeed import (
     unset_hf_deepspeed_config,
 )
 
-from harness.config import load_config
 from harness.errors import UserError
 from harness.models.weights import check_checkpoint
+from harness.recipe import load_config
 from harness.records import TrainingRecord
 from harness.stages.plan import make_plan, seal
 from harness.store import Run

@@ -11,7 +11,8 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from harness.config import ModelConfig, RunConfig
+from harness.blocks import ModelConfig
+from harness.config import RunConfig
 from harness.records import Call
 from harness.stages.loading import LoadedRun
 from harness.store import read
