@@ -8,12 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-Include = Annotated[
-    list[Path] | None,
-    typer.Option("--include-path", help="Folder with tasks/, judges/ of yours; its code is run. Repeatable."),
-]
+from harness.options import Include, Json
+
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="A metric [default: all]; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Allow = Annotated[
     list[str] | None,
     typer.Option(help="Compare all the same though this differs: judge, prompt, decoding or task; repeatable."),

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from harness.options import Include, Json
+
 EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
 Format = Literal["text", "markdown", "junit", "sarif", "github", "json"]
@@ -19,11 +21,8 @@ def gate(
     policy: Annotated[str, typer.Option(help="The rules: a YAML file, or a built-in policy by name.")],
     format_: Annotated[Format, typer.Option("--format", help="How it is told.")] = "text",
     out: Annotated[Path | None, typer.Option(help="File for that format; the text is printed all the same.")] = None,
-    include_path: Annotated[
-        list[Path] | None,
-        typer.Option("--include-path", help="Folder with tasks/, judges/ of yours; its code is run. Repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    include_path: Include = None,
+    as_json: Json = False,
 ) -> None:
     """Say whether a candidate may replace a baseline: exit code 0 it may, 3 it may not, 4 that is not shown."""
     import gc

@@ -9,12 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-Include = Annotated[
-    list[Path] | None, typer.Option("--include-path", help="Folder with judges/ of yours; its code is run. Repeatable.")
-]
+from harness.options import Include, Json, Judging
+
 Set = Annotated[list[str] | None, typer.Option("--set", help="models.… and judging.… values; repeatable.")]
-Judging = Annotated[Path | None, typer.Option(help="YAML with the blocks models and judging.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Columns = Annotated[str, typer.Option(help="The file's columns: prompt=…,response=…,label=…[,cluster=…].")]
 LabelValues = Annotated[str, typer.Option("--labels", help="What the file's values mean: harmful=1,harmless=0.")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,6 +136,18 @@ def print_bill(found: dict[str, Any]) -> None:
         console.print(f"Spent so far: {found['spent_usd']:.2f} USD, which --budget-usd counts too.")
     for caveat in found["caveats"]:
         console.print(caveat)
+
+
+def show_bill(
+    target: Any, judging: Path | None, set_: list[str] | None, includes: list[Path], as_json: bool
+) -> None:  # fmt: skip
+    """Says what judging a run's stored answers would cost."""
+    from harness.recipe import rejudged
+    from harness.stages.bill import forecast_judging
+    from harness.stages.plan import stored_config
+
+    found = forecast_judging(target, rejudged(stored_config(target, includes), judging, set_ or []), includes)
+    print(json.dumps(found, indent=1)) if as_json else print_bill(found)
 
 
 def _print_costs(console: Any, found: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import UserError, unknown_name
+from harness.options import Include, Json, Out, Recipe, Set
 
 if TYPE_CHECKING:
     from harness.stages.execute import Job
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
     from harness.store import Run
     from harness.trainers.external_settings import FormatName
 
-Recipe = Annotated[str, typer.Argument(help="A built-in recipe (see: harness list recipes) or a YAML file.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="Only this seed; repeatable.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="field=value on top of the recipe; repeatable.")]
-Include = Annotated[
-    list[Path] | None,
-    typer.Option("--include-path", help="Folder with tasks/, judges/, reports/ of yours; its code is run. Repeatable."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def train(
@@ -36,7 +30,7 @@ def train(
     subject: Annotated[list[str] | None, typer.Option(help="Only this subject or method; repeatable.")] = None,
     seed: Seeds = None,
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder [default: runs/<recipe name>].")] = None,
+    out: Out = None,
     include_path: Include = None,
     as_json: Json = False,
 ) -> None:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from harness.cli import _judge
 from harness.importing import Wanted, prepare_import, write_import
 from harness.records import Sample, content_hash
+from harness.run_verbs import judge_owed
 from harness.stages.plan import stored_config
 from harness.stages.rescore import rescore
 from harness.store import Run, read
@@ -61,7 +61,7 @@ def bring(folder, rows, name, task=TASK, score=True):
     prepared = prepare_import(run, Wanted(task, file, subject=name))
     with run.lock():
         write_import(run, prepared)
-        _judge(run, stored_config(run), [], False)
+        judge_owed(run, stored_config(run), [], False)
     if score:
         rescore(run)
     return folder

@@ -11,7 +11,6 @@ import typer
 from typer.testing import CliRunner
 
 from harness.blocks import PrepareConfig, SubjectConfig, TaskConfig
-from harness.cli import _judge
 from harness.config import RunConfig
 from harness.decision_verbs import register
 from harness.judging import JudgeItem
@@ -28,6 +27,7 @@ from harness.records import (
     VerdictOutcome,
     content_hash,
 )
+from harness.run_verbs import judge_owed
 from harness.stages.judges import Judges
 from harness.stages.plan import stored_config
 from harness.store import Run, append, write_atomic
@@ -84,7 +84,7 @@ def write_run(
             _checkpoint(run, subject, seed, count)
     with run.lock():
         if judge_model is None:
-            _judge(run, stored_config(run), [], False)
+            judge_owed(run, stored_config(run), [], False)
     return str(folder)
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.cli import _judge
 from harness.importing import Wanted, prepare_import, write_import
 from harness.records import Cell, Completion, Sample, Verdict
+from harness.run_verbs import judge_owed
 from harness.stages.plan import stored_config
 from harness.stages.rescore import rescore
 from harness.store import Run, read
@@ -54,7 +54,7 @@ def bring(tmp_path):
         prepared = prepare_import(run, Wanted(task, Path(file), **names))
         with run.lock():
             summary = write_import(run, prepared)
-            _judge(run, stored_config(run), [], False)
+            judge_owed(run, stored_config(run), [], False)
             return Imported(run, summary, rescore(run))
 
     return bring
