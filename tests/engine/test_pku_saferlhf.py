@@ -42,7 +42,8 @@ def files(tmp_path_factory):
 def test_every_method_runs_on_files_of_one_s_own(files, tmp_path):
     settings = {
         "base": files["base"], "data.train": files["train"], "data.helpful": files["helpful"], "data.test": files["test"],
-        "data.farm": files["farm"], "trainer": "{steps: 1, batch_size: 4, max_length: 256}",
+        "data.farm": files["farm"], "trainer": "{steps: 1, batch_size: 4, max_length: 256, rlhf: {steps: 1, max_new_tokens: 8}}",
+        "subjects.rlhf.trainer": "{batch_size: 8}",
         "layouts": "[alignment_from_scratch, discrimination]",
         "sampling": "{max_new_tokens: 8}", "prepare.sampling.max_new_tokens": 8, "throughput": "{workers: 1, device: cpu}",
         **{f"tasks.{name}": "null" for name in ("goal_hijack_en", "goal_hijack_zh", "over_refusal")},
@@ -54,7 +55,7 @@ def test_every_method_runs_on_files_of_one_s_own(files, tmp_path):
     assert said.code == 0, said.err
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     found = {(row["subject"], row["metric"]): row["estimate"] for row in scores["estimates"] if row["seed"] is None}
-    for subject in ("vanilla", "sft", "ma-origin-self"):
+    for subject in ("vanilla", "sft", "rlhf", "dpo", "kto", "ma-origin-self"):
         assert found[subject, "accuracy_unguided"]["n_scored"] == 2 * len(TOPICS)
         assert found[subject, "refusal_rate"]["n_scored"] == len(TOPICS)
     report = tmp_path / "run" / "report"
