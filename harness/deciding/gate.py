@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.deciding import gate_rules
 from harness.deciding.compare import side_info
+from harness.deciding.gate_complete import complete
 from harness.deciding.gate_cost import cost
 from harness.deciding.gate_derived import derive
 from harness.deciding.gate_filled import planned_by
@@ -50,6 +51,9 @@ def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: S
     further = _further(loaded, candidate)
     against = {one.name: _incomparable(loaded, one, candidate, baseline) for one in (*metrics.values(), *further)}
     rules.append(_comparable(against, candidate, baseline, [*metrics.values(), *further]))
+    tasks = list(dict.fromkeys(metric.task for metric in (*metrics.values(), *further)))
+    tasks += [task for task in loaded.policy.required.tasks if task not in tasks]
+    rules += [complete(side, [*metrics.values(), *further], tasks) for side in (candidate, baseline)]
     rules += required(loaded, candidate, baseline)
     rules += enough(loaded, candidate, baseline, [*metrics.values(), *further])
     for name, metric in metrics.items():
@@ -58,8 +62,6 @@ def gate(loaded: LoadedPolicy, candidate: Side, baseline: Side, include_paths: S
         rules.append(cost(candidate, loaded.policy.max_cost_usd))
     if loaded.policy.multiplicity == "holm":
         rules = _adjusted(rules)
-    tasks = list(dict.fromkeys(metric.task for metric in (*metrics.values(), *further)))
-    tasks += [task for task in loaded.policy.required.tasks if task not in tasks]
     return Gate(
         decision=overall(rule.decision for rule in rules),
         policy=loaded.path.name if loaded.path.is_absolute() else loaded.path.as_posix(),

@@ -21,6 +21,7 @@ LEVELS = {"fail": "error", "inconclusive": "warning"}
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 ABOUT = {
     "records": "The records are what was scored, and agree with each other.",
+    "complete": "Every planned item is answered and judged.",
     "comparable": "Both sides were asked, answered and judged in one way.",
     "required": "What the policy requires was measured.",
     "max_cost_usd": "The candidate's run cost no more than allowed.",

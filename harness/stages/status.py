@@ -39,7 +39,7 @@ def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
     found = measures(run, config, list(specs.values()), include_paths)
     references = References(run, config.judging.against)
     cells = gather(run, samples, found.by_name(), references)
-    owed = _Owed(run, references)
+    owed = Owed(run, references)
     planned = Counter(sample.task for sample in samples)
     rows: list[dict[str, Any]] = []
     for subject in config.subjects:
@@ -75,7 +75,7 @@ def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
     }
 
 
-class _Owed:
+class Owed:
     """What judging would still be asked for, seat by seat, as `harness.stages.judge` counts it."""
 
     def __init__(self, run: Run, references: References) -> None:

@@ -71,10 +71,10 @@ def test_one_policy_passes_one_fails_and_one_is_inconclusive(good, bad, baseline
         {"non_inferior": 0.1, "floor": 0.8, "must_not_turn_bad": {"all_passing_in": "baseline"}}, coverage=1.0
     )
     passed = said(good, baseline, rules)
-    assert (passed.code, passed.out.splitlines()[0]) == (0, "PASS: good:tonight against baseline:released (7 pass)")
+    assert (passed.code, passed.out.splitlines()[0]) == (0, "PASS: good:tonight against baseline:released (9 pass)")
     failed = said(bad, baseline, rules)
     assert failed.code == 3
-    assert failed.out.startswith("FAIL: bad:tonight against baseline:released (3 fail, 4 pass)")
+    assert failed.out.startswith("FAIL: bad:tonight against baseline:released (3 fail, 6 pass)")
     unclear = said(good, baseline, policy({"non_inferior": 0.01}))
     assert unclear.code == 4
     assert unclear.out.startswith("INCONCLUSIVE: good:tonight")

@@ -303,7 +303,21 @@ def test_a_verdict_on_an_answer_that_failed_and_was_asked_again_is_only_owed(our
     (one / "verdicts.jsonl").write_text("".join(each.to_line() for each in [verdict, *kept]))
     rescore(Run(one))
     code, rule = records_of(one, (one, two), lenient, "one")
-    assert (code, rule["decision"], rule["n"]) == (0, "pass", 39)
+    assert (code, rule["decision"], rule["n"]) == (4, "pass", 39)
+    whole = gate(one, "--baseline", two, "--policy", lenient, "--json").rule("one: complete")
+    assert (whole["decision"], whole["n_lost"]) == ("inconclusive", 1)
+
+
+def test_a_verdict_that_is_gone_does_not_pass_even_when_scored_again(ours, tmp_path):
+    one, two = ours("one"), ours("two")
+    policy = write_policy(tmp_path / "loose.yaml", metrics={METRIC: {"non_inferior": 0.2}}, coverage=0.9)
+    assert gate(one, "--baseline", two, "--policy", policy).code == 0
+    file = one / "verdicts.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    rescore(Run(one))
+    found = gate(one, "--baseline", two, "--policy", policy, "--json")
+    assert found.code == 4
+    assert [rule["rule"] for rule in found.found["rules"] if rule["decision"] != "pass"] == ["complete"]
 
 
 def test_seeds_are_a_level_of_their_own(tmp_path, lenient):
