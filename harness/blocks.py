@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from harness.clients.prices import Price
 from harness.errors import unknown_name
-from harness.methods import METHODS, AnalysisSettings, method_needs, method_style
+from harness.methods import METHODS, AnalysisSettings, method_asks, method_needs, method_style, method_trains
 from harness.records import Finite, Style
 from harness.rows.overlap import NEAR
 
@@ -76,6 +76,20 @@ class SubjectConfig(Part):
     def answer_style(self) -> Style:
         """The prompt that it answers with."""
         return self.style or method_style(self.method)
+
+    @property
+    def preparing_judges(self) -> list[str]:
+        """The fields of ``prepare`` that name the judges which its training data need."""
+        if not method_trains(self.method) or self.weights_of is not None:
+            return []
+        asks = bool(method_asks(self.method))  # for critiques and revisions, whatever the recipe chooses
+        needed = {"mistake_judge": asks or self.mistakes == "self", "analysis_judge": asks or self.analyst is not None}
+        return [name for name, is_needed in needed.items() if is_needed]
+
+    @property
+    def asks_base(self) -> bool:
+        """Whether the model itself is asked for training data."""
+        return "self" in (self.mistakes, self.analyst, *method_asks(self.method))
 
 
 BACKENDS = ("openai", "hf", "vllm", "vale_oracle")
@@ -203,7 +217,7 @@ class SamplingConfig(Part):
 
 
 class PrepareConfig(Part):
-    """How mistakes, analyses and revisions are made.
+    """How mistakes, analyses and revisions are made; a run without any leaves the judges out.
 
     Attributes:
         sampling: How they are drawn.
@@ -214,9 +228,15 @@ class PrepareConfig(Part):
     """
 
     sampling: SamplingConfig = SamplingConfig()
-    mistake_judge: tuple[str, str]
-    analysis_judge: str
+    mistake_judge: tuple[str, str] | None = None
+    analysis_judge: str | None = None
     analyses: AnalysisSettings = AnalysisSettings()
+
+    @property
+    def judges(self) -> list[str]:
+        """The judges that are given."""
+        named = (self.mistake_judge and self.mistake_judge[0], self.analysis_judge)
+        return [name for name in named if name is not None]
 
 
 class TaskConfig(Part):

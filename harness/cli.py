@@ -17,6 +17,7 @@ import typer
 
 from harness import __version__, decision_verbs, gate_verb, judge_verbs, look_verbs, run_verbs, train_verbs
 from harness.errors import UserError
+from harness.options import Json
 
 INTERRUPTED = 130
 
@@ -38,6 +39,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the new base.")],
     steps: Annotated[int | None, typer.Option(help="Optimiser steps [default: the shipped bases' number].")] = None,
     threads: Annotated[int, typer.Option(help="Threads; the result is bit-identical for the same number.")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Pretrain a base of the vale from nothing, and say whether it passes its gate."""
     from harness.microworld import pretrain as module
@@ -49,7 +51,7 @@ def pretrain(
             print(f"step {step}/{total}, loss {loss:.3f}", file=sys.stderr, flush=True)
 
     report = module.pretrain(seed, out, total, threads=threads, progress=tell)
-    print(report.text())
+    print(json.dumps({"base": str(out), **report._asdict()}, indent=1) if as_json else report.text())
 
 
 @app.callback(invoke_without_command=True)

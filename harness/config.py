@@ -27,9 +27,14 @@ from harness.blocks import (
 )
 from harness.errors import UserError, unknown_name
 from harness.invalid import told
-from harness.methods import AnalysisSettings, method_asks, method_needs
+from harness.methods import AnalysisSettings, method_needs, method_objective
 from harness.trainers import TRAINERS, TrainerSettings
 from harness.trainers.base import LENGTHS
+
+ALIGNMENT_DATA = ("train", "helpful", "hijack")
+"""The entries of ``data`` that training reads, in this order; tasks name further ones."""
+PREPARING_JUDGES = {"mistake_judge": "[refusal_rules, answered]", "analysis_judge": "verdict_rules"}
+"""The judges that training data may need, and a choice that does without a model."""
 
 
 class RunConfig(Part):
@@ -52,7 +57,7 @@ class RunConfig(Part):
     subjects: tuple[SubjectConfig, ...]
     trainer: TrainerSettings
     sampling: SamplingConfig = SamplingConfig()
-    prepare: PrepareConfig
+    prepare: PrepareConfig = PrepareConfig()
     judging: JudgingConfig = JudgingConfig()
     tasks: dict[str, TaskConfig]
     overlap: OverlapConfig = OverlapConfig()
@@ -73,11 +78,24 @@ class RunConfig(Part):
             raise ValueError(f"base: give one for all seeds or one a seed ({len(self.base)} for {len(self.seeds)})")
         for subject in self.subjects:
             self._check_subject(subject, names)
+        self._check_prepare()
         self._check_judging(names)
         for baseline in self.baselines:
             if baseline not in names:
                 raise ValueError(f"baselines: {unknown_name('subject', baseline, names)}")
         return self
+
+    def _check_prepare(self) -> None:
+        needs = {s.name: [j for j in s.preparing_judges if getattr(self.prepare, j) is None] for s in self.subjects}
+        needing = [name for name, lacking in needs.items() if lacking]
+        missing = [judge for judge in PREPARING_JUDGES if any(judge in lacking for lacking in needs.values())]
+        if missing:
+            lines = ", ".join(f"{judge}: {PREPARING_JUDGES[judge]}" for judge in missing)
+            raise ValueError(
+                f"prepare: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, without which the "
+                f"training data of {', '.join(needing)} cannot be made; by rules that ask no model (others: harness "
+                f"list judges): prepare: {{{lines}}}"
+            )
 
     def _check_judging(self, names: list[str]) -> None:
         judging = self.judging
@@ -98,6 +116,8 @@ class RunConfig(Part):
             raise ValueError(f"subjects.{subject.name}.trainer: {told(error, TrainerSettings)}") from None
         if trainer.name not in TRAINERS:
             raise ValueError(str(unknown_name("trainer", trainer.name, TRAINERS)))
+        if trainer.name == "trl" and method_objective(subject.method) == "rlhf" and (wrong := trainer.rlhf_problem()):
+            raise ValueError(f"subjects.{subject.name}.trainer.{wrong}")
         self._check_analyses(subject)
         shared = self.throughput.device != "cpu" or (trainer.launch is not None and trainer.launch.machines > 1)
         if trainer.launch and shared and self.throughput.workers != 1:
@@ -107,7 +127,7 @@ class RunConfig(Part):
             )
         if subject.analyst not in (None, "self", *self.models):
             raise ValueError(f"subjects.{subject.name}: {unknown_name('model', str(subject.analyst), self.models)}")
-        if trainer.name == "openai" and "self" in (subject.mistakes, subject.analyst, *method_asks(subject.method)):
+        if trainer.name == "openai" and subject.asks_base:
             raise ValueError(
                 f"subjects.{subject.name}: {subject.method} asks the base itself for training data, and trainer openai "
                 "begins from a model on a server: take mistakes: origin, and an analyst under models"

@@ -51,7 +51,10 @@ def compare(
 
 def sweep(
     runs: Annotated[
-        list[str], typer.Argument(help="runs/x (all its subjects) or runs/x:subject, with @200 for a step.")
+        list[str],
+        typer.Argument(
+            help="Checkpoints of one training: runs/x (all its subjects) or runs/x:subject, with @200 for a step."
+        ),
     ],
     metric: Annotated[str | None, typer.Option(help="The metric.")] = None,
     allow: Allow = None,

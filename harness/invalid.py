@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import unknown_name
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _SHAPES = {"model_type": "a block of fields", "dict_type": "a block of names", "tuple_type": "a list"}
 _KINDS = {bool: "yes or no", int: "a number", float: "a number", str: "text", list: "a list", dict: "a block"}
@@ -24,8 +27,16 @@ def told(error: ValidationError, model: type[BaseModel]) -> str:
         error: What pydantic says.
         model: The block that was read.
     """
-    problems = error.errors()
-    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
+    return all_told(error, model)[0]
+
+
+def all_told(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """All problems, each in one line, in the order of `told`."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    return [_line(problem, model) for problem in problems]
+
+
+def _line(problem: ErrorDetails, model: type[BaseModel]) -> str:
     where = [str(part) for part in problem["loc"]]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":

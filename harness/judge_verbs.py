@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.options import Include, Json, Judging
+from harness.options import INCOMPLETE, Budget, Include, Json, Judging
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="models.… and judging.… values; repeatable.")]
 Columns = Annotated[str, typer.Option(help="The file's columns: prompt=…,response=…,label=…[,cluster=…].")]
@@ -29,6 +29,7 @@ def calibrate(
     verdict_values: Annotated[str, typer.Option(help="What they mean: harmful=10,harmless=*.")] = "",
     judging: Judging = None,
     set_: Set = None,
+    budget_usd: Budget = None,
     out: Annotated[Path, typer.Option(help="Where calibrations are kept.")] = Path("calibrations"),
     include_path: Include = None,
     as_json: Json = False,
@@ -37,7 +38,7 @@ def calibrate(
     from harness.calibration.calibrate import calibrate_recorded
     from harness.calibration.labels import Reading, pairs_of, read_labels
     from harness.calibration.told import told
-    from harness.recipe import bare_config, rejudged
+    from harness.recipe import bare_config, rejudged, with_budget
 
     reading = Reading(
         columns=dict(pairs_of("--columns", columns)),
@@ -51,20 +52,18 @@ def calibrate(
     for note in read.notes:
         print(note, file=sys.stderr)
     if verdict_column is not None:
-        folder, found = None, calibrate_recorded(judge, read)
-    else:
-        config = rejudged(bare_config(), judging, set_ or [])
-        folder, found = _calibrated(judge, read, out, config, include_path or [])
-    _tell(found, told, as_json)
-    _tell_use(found, folder)
+        return _tell(calibrate_recorded(judge, read), told, as_json)
+    config = with_budget(rejudged(bare_config(), judging, set_ or []), budget_usd)
+    _calibrate(judge, read, out, config, include_path or [], as_json)
 
 
-def _calibrated(
-    judge: str, labels: Any, out: Path, config: Any, includes: list[Path],
+def _calibrate(
+    judge: str, labels: Any, out: Path, config: Any, includes: list[Path], as_json: bool,
     known: Any = (), known_calls: Any = (),
-) -> tuple[Path, Any]:  # fmt: skip
-    """The calibration of a judge that is asked now, and its folder."""
+) -> None:  # fmt: skip
+    """Calibrates a judge that is asked now, and tells how far it can be believed; or what is owed, and exits so."""
     from harness.calibration.calibrate import calibrate, calibration_folder
+    from harness.calibration.told import line, told
     from harness.errors import UserError
     from harness.fitting import mark_seen
     from harness.judging.fitted import FittedJudge
@@ -73,29 +72,41 @@ def _calibrated(
     from harness.stages.judges import Judges
     from harness.store import Run
 
-    named = Judges(config, includes).members(judge)
+    judges = Judges(config, includes)
+    _refuse_pairs(judge, judges)
+    named = judges.members(judge)
     if not named:
         raise UserError(f"judge '{judge}' asks a model: --set judging.judges.{judge}.models=NAME, with models.NAME.…")
     folder = calibration_folder(out, named)
-    judges = Judges(config, includes, JudgeModels(config, Run(folder), includes)).members(judge)
-    if isinstance(judges[0], FittedJudge):
-        labels = mark_seen(labels, judges[0])
+    if isinstance(named[0], FittedJudge):
+        labels = mark_seen(labels, named[0])
     with progress() as display:
         found = calibrate(
-            judges, labels, folder, known=known, known_calls=known_calls,
+            named, labels, folder, known=known, known_calls=known_calls,
+            opened=lambda: Judges(config, includes, JudgeModels(config, Run(folder), includes)).members(judge),
             progress=lambda *count: display.tell({"verdicts": count}),
         )  # fmt: skip
-    return folder, found
+    _tell(found, told, as_json)
+    if found.unfinished is not None:
+        print(f"harness: {line(found.unfinished)}", file=sys.stderr)
+        raise typer.Exit(INCOMPLETE)
+    _tell_use(found, folder)
 
 
-def _tell_use(found: Any, folder: Path | None) -> None:
-    """Where a calibration stands, and what it is good for; one that was not written is only measured."""
+def _refuse_pairs(judge: str, judges: Any) -> None:
+    from harness.calibration.calibrate import of_pairs
+
+    if judges.file(judge).kind == "pairwise":
+        raise of_pairs(judge)
+
+
+def _tell_use(found: Any, folder: Path) -> None:
+    """Where a calibration stands, and what it is good for."""
     from harness.calibration.correct import of_no_use
 
-    if folder is not None:
-        why = of_no_use(found)
-        use = f"corrects no rate: {why}" if why else "use it: judging.calibrations in the recipe"
-        print(f"calibration: {folder / 'calibration.json'} ({use})", file=sys.stderr)
+    why = of_no_use(found)
+    use = f"corrects no rate: {why}" if why else "use it: judging.calibrations in the recipe"
+    print(f"calibration: {folder / 'calibration.json'} ({use})", file=sys.stderr)
 
 
 def _tell(found: Any, told: Any, as_json: bool) -> None:
@@ -126,10 +137,12 @@ def drift(
     sides = []
     for path, name in ((run, judge), (other or run, other_judge or judge)):
         target = Run.open(path)
-        panel = Judges(stored_config(target, include_path or []), include_path or []).panel(name)
+        judges = Judges(stored_config(target, include_path or []), include_path or [])
+        panel = judges.panel(name)
         if not panel.members:
             raise UserError(f"{path}: judge '{name}' has no model in this run, so it has judged nothing")
-        sides.append(Side(f"{path}: {name}", target, panel))
+        offered = () if panel.pairwise else tuple(judges.file(name).labels)
+        sides.append(Side(f"{path}: {name}", target, panel, offered))
     _tell(drift_runs(sides[0], sides[1], label=label), told_drift, as_json)
 
 
@@ -143,6 +156,7 @@ def label(
     shared: Annotated[int | None, typer.Option(min=0, help="Answers that all of them get [default: all].")] = None,
     seed: Annotated[int, typer.Option(help="Of draw and order.")] = 0,
     include_path: Include = None,
+    as_json: Json = False,
 ) -> None:
     """Write blind labelling sheets: a spreadsheet and a form, without a word of who answered or how it was judged."""
     from harness.calibration.sheets import Asked, make_sheet
@@ -154,6 +168,7 @@ def label(
     target = Run.open(run)
     judges = Judges(stored_config(target, include_path or []), include_path or [])
     file = judges.file(judge)
+    _refuse_pairs(judge, judges)
     if file.scale is None and not file.labels:
         raise UserError(f"judge '{judge}' declares neither scale nor labels in its judge.yaml: nothing to offer")
     scale = None if file.scale is None else (int(file.scale[0]), int(file.scale[1]))
@@ -163,8 +178,7 @@ def label(
         target, out, asked, n=n, seed=seed, panel=panel if panel.members else None, tasks=task or (),
         n_raters=raters, n_shared=shared,
     )  # fmt: skip
-    for file_ in files:
-        print(file_)
+    print(json.dumps({"files": [str(one) for one in files]}, indent=1) if as_json else "\n".join(map(str, files)))
     print("the key stays with you: it says which answer is whose", file=sys.stderr)
 
 
@@ -175,6 +189,7 @@ def label_import(
     judge: Annotated[str | None, typer.Option(help="Calibrate this judge of the run by the labels.")] = None,
     judging: Judging = None,
     set_: Set = None,
+    budget_usd: Budget = None,
     out: Annotated[Path, typer.Option(help="Where calibrations are kept.")] = Path("calibrations"),
     include_path: Include = None,
     as_json: Json = False,
@@ -183,14 +198,18 @@ def label_import(
     from harness.calibration.labels import pairs_of
     from harness.calibration.people import clusters_of, labels_of_people, read_key, read_sheet
     from harness.calibration.raters import agreement, votes_of
-    from harness.calibration.told import told, told_agreement
+    from harness.calibration.told import told_agreement
     from harness.errors import UserError
-    from harness.recipe import rejudged
+    from harness.recipe import rejudged, with_budget
     from harness.records import Call, Completion, Verdict
+    from harness.stages.judges import Judges
     from harness.stages.plan import stored_config
     from harness.store import Run, append, latest, read
 
-    target, sheet_key = Run.open(run), read_key(key)
+    target, sheet_key, includes = Run.open(run), read_key(key), include_path or []
+    config = with_budget(rejudged(stored_config(target), judging, set_ or []), budget_usd)
+    if judge is not None:
+        _refuse_pairs(judge, Judges(config, includes))
     people = [read_sheet(Path(file), sheet_key, name) for one in sheets for name, file in pairs_of("NAME=FILE", one)]
     answers = {completion.key for completion in read(target.completions_file, Completion).records}
     if not answers & {item.completion_key for item in sheet_key.items.values()}:
@@ -206,12 +225,9 @@ def label_import(
         _tell(agreement(votes, clusters_of(target, votes)), told_agreement, as_json)
     if judge is not None:
         labels = labels_of_people(target, people)
-        config = rejudged(stored_config(target), judging, set_ or [])
         verdicts = read(target.verdicts_file, Verdict).records
         calls = read(target.calls_file, Call).records
-        folder, found = _calibrated(judge, labels, out, config, include_path or [], verdicts, calls)
-        _tell(found, told, as_json)
-        _tell_use(found, folder)
+        _calibrate(judge, labels, out, config, includes, as_json, verdicts, calls)
 
 
 def judge_fit(

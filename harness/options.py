@@ -1,4 +1,4 @@
-"""Options and arguments that several verbs of the command line share."""
+"""Options, arguments and an exit code that several verbs of the command line share."""
 
 from __future__ import annotations
 
@@ -16,4 +16,9 @@ Include = Annotated[
     list[Path] | None,
     typer.Option("--include-path", help="Folder with tasks/, judges/, reports/ of yours; its code is run. Repeatable."),
 ]
+Budget = Annotated[
+    float | None, typer.Option("--budget-usd", min=0, help="Stop cleanly before the calls cost more than this.")
+]
+INCOMPLETE = 5
+"""Exit code of a start that ended well but leaves judgments owed: a budget, or failed calls."""
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

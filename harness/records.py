@@ -20,10 +20,12 @@ Role = Literal["user", "input", "assistant", "critique"]
 Style = Literal["ordinary", "guided_harmless", "guided_harmful", "guided_analysis", "unguided_analysis", "revision"]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def content_hash(content: Any) -> str:
     """SHA-256 (hex, 64 characters) of a JSON value in canonical form: sorted keys, no spaces, UTF-8."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Record(BaseModel):

@@ -11,14 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.options import Include, Json, Judging, Out, Recipe, RunDir, Set
-
-INCOMPLETE = 5
-"""Exit code of a start that ended well but leaves judgments owed: a budget, or failed calls."""
-
-Budget = Annotated[
-    float | None, typer.Option("--budget-usd", min=0, help="Stop cleanly before the run's calls cost more than this.")
-]
+from harness.options import INCOMPLETE, Budget, Include, Json, Judging, Out, Recipe, RunDir, Set
 
 
 def run(
@@ -83,6 +76,7 @@ def judge(
         return show_bill(target, judging, set_, includes, as_json)
     with target.lock():
         config = rejudged(stored_config(target, includes), judging, set_ or [])
+        _require_keys(config)
         if judging is not None or set_:
             keep_judging(target, config, includes)  # first: a start that is cut short goes on in the same way
         n_new, n_failed = judge_owed(target, with_budget(config, budget_usd), includes, as_json)
@@ -125,6 +119,17 @@ def score(path: RunDir, include_path: Include = None, as_json: Json = False) -> 
     target = Run.open(path)
     with target.lock():
         _score_and_report(target, include_path or [], as_json)
+
+
+def _require_keys(config: Any) -> None:
+    """Refuses judges whose servers' keys are not set, before anything is written."""
+    from harness.clients.wire import api_key
+    from harness.stages.judge_models import server_of
+
+    named = [judge.models or () for judge in (config.judging, *config.judging.judges.values())]
+    for name in dict.fromkeys(name for names in named for name in names):
+        if config.models[name].remote:
+            api_key(server_of(config.models[name]))
 
 
 def judge_owed(target: Any, config: Any, includes: list[Path], as_json: bool) -> tuple[int, int]:

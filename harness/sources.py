@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.blocks import ModelConfig
-from harness.config import RunConfig
+from harness.config import ALIGNMENT_DATA, RunConfig
 from harness.errors import UserError, unknown_name
 from harness.models.base import Model, Request
 from harness.models.lm_eval_model import LmEvalModel, open_lm_eval_model
@@ -19,7 +19,7 @@ from harness.rows import AlignmentRow, hijack_prompts, instructions, preference_
 
 WORLD_DATA = {"vale:broad": "broad", "vale:narrow": "narrow"}
 WORLD_ORACLE = "vale_oracle"
-READERS = {"train": preference_pairs, "helpful": instructions, "hijack": hijack_prompts}
+READERS = dict(zip(ALIGNMENT_DATA, (preference_pairs, instructions, hijack_prompts), strict=True))
 
 
 class AlignmentData(NamedTuple):

@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple, Protocol, TypeVar
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.records import Record
+from harness.records import Checkpoint, Record
 
 
 class Keyed(Protocol):
@@ -214,6 +214,20 @@ class Run:
                 f"{self.path}: holds a run with other settings, which would change its results ({shown}); "
                 "choose another folder with --out, or go back to its settings"
             )
+
+    def checkpoint(self, subject: str, seed: int) -> Checkpoint | None:
+        """What a training left; ``None`` where it has not ended.
+
+        Raises:
+            UserError: The file holds something else.
+        """
+        file = self.path / "train" / subject / str(seed) / "checkpoint.json"
+        if not file.exists():
+            return None
+        try:
+            return Checkpoint.model_validate_json(file.read_bytes())
+        except ValidationError:
+            raise UserError(f"{file}: holds no checkpoint's record; delete it, and harness run trains again") from None
 
     @contextmanager
     def lock(self, wait_seconds: float = 5.0) -> Iterator[None]:

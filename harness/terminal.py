@@ -51,9 +51,7 @@ def print_status(state: dict[str, Any]) -> None:
         console.print(training)
     if len(clean) < len(state["answers"]):
         console.print(answers)
-    n_clean = sum(row["answered"] for row in clean)
-    of_all = f"{len(clean)} of {len(state['answers'])}"
-    console.print(f"{of_all} cells (subject × task) are without any loss ({n_clean} answers, all with a verdict).")
+    console.print(_whole(clean, state["answers"]))
     _print_reasons(console, state)
     for name, count in state["torn_lines"].items():
         console.print(f"{name}: {count} torn lines (a process ended while writing; their records are owed again)")
@@ -61,6 +59,21 @@ def print_status(state: dict[str, Any]) -> None:
     unjudged = sum(row["verdicts_owed"] for row in state["answers"])
     owed = f"Owed: {missing} answers, {unjudged} verdicts; the same command resumes."
     console.print("Nothing is owed." if state["complete"] else owed)
+
+
+def _whole(clean: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) -> str:
+    """In how many cells nothing was lost, and how many of all answers those hold."""
+    n_answered = sum(row["answered"] for row in cells)
+    if not clean:
+        n_planned = sum(row["planned"] for row in cells)
+        return (
+            f"None of the {len(cells)} cells (subject × task) is whole; {n_answered} of {n_planned} answers are there."
+        )
+    n_clean = sum(row["answered"] for row in clean)
+    return (
+        f"{len(clean)} of {len(cells)} cells (subject × task) are whole, with no answer empty, cut short or unjudged; "
+        f"they hold {n_clean} of the {n_answered} answers."
+    )
 
 
 def _print_reasons(console: Any, state: dict[str, Any]) -> None:

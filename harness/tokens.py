@@ -37,6 +37,38 @@ class PairRows(NamedTuple):
     n_too_long: int
 
 
+class SpecialTokens(NamedTuple):
+    """What stands before a prompt and after an answer, as text; ``begin`` is empty where the tokenizer adds nothing."""
+
+    begin: str
+    end: str
+
+
+def special_tokens(tokenizer: Any) -> SpecialTokens:
+    """The tokens that `token_rows` adds to plain prompts and answers, for tools that add none of their own.
+
+    Raises:
+        UserError: The tokenizer has no end-of-text token.
+    """
+    end_token(tokenizer)
+    begins = tokenizer.bos_token_id is not None and prompt_tokens(tokenizer, "", False) == [tokenizer.bos_token_id]
+    return SpecialTokens(tokenizer.bos_token if begins else "", tokenizer.eos_token)
+
+
+def end_token(tokenizer: Any) -> int:
+    """The end-of-text token.
+
+    Raises:
+        UserError: The tokenizer has none, so that a model could never learn to stop.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"{tokenizer.name_or_path}: its tokenizer has no end-of-text token, so a model could not learn to stop: "
+            'name one of its tokens as "eos_token" in tokenizer_config.json'
+        )
+    return int(tokenizer.eos_token_id)
+
+
 def chat_prompt(tokenizer: Any, prompt: str) -> str:
     """A prompt as the user turn of the tokenizer's chat template, the assistant's turn opened.
 
@@ -78,7 +110,7 @@ def prompt_tokens(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
 
 def _completion_ids(tokenizer: Any, completion: str) -> list[int]:
     ids: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    return ids + [tokenizer.eos_token_id]
+    return ids + [end_token(tokenizer)]
 
 
 def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:

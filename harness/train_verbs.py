@@ -143,6 +143,8 @@ def _line(one: Training) -> str:
         parts.append(f"{told} {one.metrics[f'{told}_first']:.3g} to {one.metrics[f'{told}_last']:.3g}")
     if one.seconds is not None:
         parts.append(f"{one.seconds:.0f} s")
+    if "cost_usd" in one.metrics:
+        parts.append(f"{one.metrics['cost_usd']:.2f} USD")
     return f"{one.checkpoint}: {', '.join(parts) or 'trained'}"
 
 

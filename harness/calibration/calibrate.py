@@ -7,6 +7,7 @@ anything twice. The folder belongs to one judge key; other labels may be put to 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from harness.calibration.calls import served_models
 from harness.calibration.labels import Labelled, Labels
 from harness.calibration.measure import measure
 from harness.calibration.records import FILE, Calibration, panel_key, save
+from harness.clients.budget import BudgetReached
 from harness.errors import UserError
 from harness.importing.measures import recorded_judge
 from harness.judging import Judge, JudgeItem, Panel, combine
@@ -22,6 +24,7 @@ from harness.judging.prompt_judge import in_groups
 from harness.records import Call, Verdict, VerdictOutcome
 from harness.store import Run, append, latest, read
 
+REASON_LENGTH = 200
 BATCH = 256
 """Verdicts of a rule that are written together; those of a model are written as its replies become durable."""
 KEY_LETTERS = 12
@@ -54,6 +57,7 @@ def calibrate(
     labels: Labels,
     folder: Path,
     *,
+    opened: Callable[[], Sequence[Judge]] | None = None,
     known: Iterable[Verdict] = (),
     known_calls: Iterable[Call] = (),
     progress: Progress | None = None,
@@ -64,30 +68,60 @@ def calibrate(
         judges: The judge; several where a panel of models judges under one name.
         labels: What people say.
         folder: Where verdicts and calibration are kept (see `calibration_folder`).
+        opened: Gives the same judges with the way to their models, which may keep files in the folder; called once it
+            is theirs.
         known: Verdicts from elsewhere, such as a run's; what they decide is not judged again.
         known_calls: The ledger's lines behind these.
         progress: Told (verdicts done, verdicts wanted) after every write.
+
+    Returns:
+        The calibration; where verdicts are still owed, because calls failed or a budget was reached, one that is
+        ``unfinished`` and not written.
 
     Raises:
         UserError: The judge compares pairs, the folder is another judge's, or labels and verdicts do not fit.
     """
     panel = panel_of(judges)
     if panel.pairwise:
-        raise UserError(f"{judges[0].spec.name}: compares two answers, and labels of single answers cannot test that")
+        raise of_pairs(judges[0].spec.name)
     run, key = Run(folder), panel_key(panel)
     with run.lock():
         _claim(run, judges[0].spec.name, key)
         append(run.verdicts_file, _useful(run, known, labels, panel))
-        for done, wanted in _judge(run, judges, labels):
-            if progress is not None:
-                progress(done, wanted)
+        unfinished = None
+        try:
+            for done, wanted in _judge(run, opened() if opened is not None else judges, labels):
+                if progress is not None:
+                    progress(done, wanted)
+        except BudgetReached as reached:
+            unfinished = str(reached)
         given = read(run.verdicts_file, Verdict).records
         found = _found(given, panel)
         verdicts = [found.of(row.item, panel) for row in labels.rows]
-        served = served_models([*read(run.calls_file, Call).records, *known_calls], given)
-        calibration = measure(judges[0].spec.name, key, labels, verdicts).model_copy(update={"served": served})
-        save(calibration, folder / FILE)
+        more = {
+            "served": served_models([*read(run.calls_file, Call).records, *known_calls], given),
+            "unfinished": unfinished or _failed(found, labels),
+        }
+        calibration = measure(judges[0].spec.name, key, labels, verdicts).model_copy(update=more)
+        if calibration.unfinished is None:
+            save(calibration, folder / FILE)
     return calibration
+
+
+def of_pairs(name: str) -> UserError:
+    """Why a judge that compares two answers has no calibration."""
+    return UserError(f"judge '{name}' compares two answers, and labels of single answers cannot test that")
+
+
+def _failed(found: Found, labels: Labels) -> str | None:
+    """What became of the judgments that are owed again, ``None`` where none is."""
+    places = {(row.item.completion.key, row.item.text_hash) for row in labels.rows}
+    reasons = [one.reason for place in places for one in found.verdicts.get(place, []) if not one.final]
+    if not reasons:
+        return None
+    (reason, n), *_ = Counter(" ".join(reason.split())[:REASON_LENGTH] for reason in reasons).most_common()
+    often = "all" if n == len(reasons) else f"most often, {n}"
+    return f"{len(reasons)} judgments failed ({often}: {reason}); the same command asks again"
 
 
 def calibrate_recorded(name: str, labels: Labels, folder: Path | None = None) -> Calibration:

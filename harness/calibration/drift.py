@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.calibration.calls import asked, judged_anew
-from harness.errors import UserError
+from harness.errors import UserError, unknown_name
 from harness.judging import Panel, combine
 from harness.records import Call, Completion, Finite, Record, Sample, Verdict, VerdictOutcome, content_hash
 from harness.scores import Comparison, Estimate
@@ -28,11 +28,19 @@ AGAIN = (
 
 
 class Side(NamedTuple):
-    """Whose verdicts: a name for people, the run that holds them, and the judge or panel that gave them."""
+    """Whose verdicts they are.
+
+    Attributes:
+        name: For people.
+        run: Holds them.
+        panel: The judge or panel that gave them.
+        offered: The labels that it may give; empty of scores, and where it does not say.
+    """
 
     name: str
     run: Run
     panel: Panel
+    offered: tuple[str, ...] = ()
 
 
 class Output(NamedTuple):
@@ -110,7 +118,8 @@ def drift_runs(first: Side, second: Side, *, label: str | None = None, seed: int
         seed: Seed of the resampling.
 
     Raises:
-        UserError: No answer was judged on both sides, or none anew.
+        UserError: No answer was judged on both sides, or none anew; one side gives labels and the other scores, or
+            neither knows the label.
     """
     one, two = outputs(first), outputs(second)
     if not one.keys() & two.keys():
@@ -118,6 +127,9 @@ def drift_runs(first: Side, second: Side, *, label: str | None = None, seed: int
             f"{first.name} ({len(one)} judged answers) and {second.name} ({len(two)}) have no judged answer in common: "
             "drift compares verdicts on the same questions with the same answers"
         )
+    _refuse_two_kinds(first, second, one, two)
+    if label is not None:
+        _refuse_unknown(label, (first, second), (one, two))
     cached = _cached(first, second, one, two)
     if cached >= one.keys() & two.keys():
         raise UserError(
@@ -127,6 +139,28 @@ def drift_runs(first: Side, second: Side, *, label: str | None = None, seed: int
     left = [{key: output for key, output in side.items() if key not in cached} for side in (one, two)]
     found = drift(first.name, left[0], second.name, left[1], label=label, seed=seed)
     return found.model_copy(update={"n_cached": len(cached)})
+
+
+def _refuse_two_kinds(first: Side, second: Side, one: Mapping[str, Output], two: Mapping[str, Output]) -> None:
+    kinds = [_kinds(side, judged) for side, judged in ((first, one), (second, two))]
+    if all(kinds) and not kinds[0] & kinds[1]:
+        told = " and ".join(f"{side.name} gives {min(kind)}" for side, kind in zip((first, second), kinds, strict=True))
+        raise UserError(f"{told}: drift compares labels with labels, or scores with scores")
+
+
+def _kinds(side: Side, judged: Mapping[str, Output]) -> set[str]:
+    """What a side gives; the number that a judge of labels gives beside its label is how sure it is, and no score."""
+    usable = [output.verdict for output in judged.values() if output.verdict.outcome is VerdictOutcome.OK]
+    labels = any(verdict.label is not None for verdict in usable)
+    scores = not side.offered and any(verdict.score is not None for verdict in usable)
+    return {kind for kind, given in (("labels", labels), ("scores", scores)) if given}
+
+
+def _refuse_unknown(label: str, sides: Sequence[Side], judged: Sequence[Mapping[str, Output]]) -> None:
+    said = {output.verdict.label for outputs in judged for output in outputs.values()} - {None}
+    known = {*(label for side in sides for label in side.offered), *map(str, said)}
+    if label not in known:
+        raise unknown_name("label", label, known)
 
 
 def _cached(first: Side, second: Side, one: Mapping[str, Output], two: Mapping[str, Output]) -> set[str]:

@@ -59,7 +59,7 @@ def measure(name: str, key: str, labels: Labels, verdicts: Sequence[Verdict | No
         negative=labels.negative,
         n=len(judged),
         n_scored=sum(one.said is not None for one in judged),
-        n_clusters=len({one.row.item.sample.cluster for one in judged}),
+        n_clusters=len(set(_clusters(judged))),
         lost=dict(sorted(Counter(one.lost for one in judged if one.said is None).items())),
         counts=_counts(labels, judged),
         measures=_measures(labels, judged),
@@ -92,8 +92,10 @@ def _refuse_other_words(
         )
 
 
-def _clusters(judged: Sequence[Judged]) -> list[str | None]:
-    return [one.row.item.sample.cluster for one in judged]
+def _clusters(judged: Sequence[Judged]) -> list[str]:
+    """The cluster of every item; answers to one prompt are of one."""
+    samples = [one.row.item.sample for one in judged]
+    return [sample.cluster or sample.key for sample in samples]
 
 
 def _answers(labels: Labels, judged: Sequence[Judged]) -> Answers:

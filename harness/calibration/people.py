@@ -146,7 +146,7 @@ def labels_of_people(run: Run, people: Sequence[Filled], positive: str | None = 
         positive: The label that sensitivity is about, where they gave labels; the one that names harm, or the first.
 
     Raises:
-        UserError: Nobody labelled an answer that the run holds, or not two labels were offered.
+        UserError: Nobody gave a label, or none to an answer that the run holds, or not two labels were offered.
     """
     sides = _sides(people[0].labels, positive)
     samples = {one.key: one for one in read(run.samples_file, Sample).records}
@@ -155,6 +155,8 @@ def labels_of_people(run: Run, people: Sequence[Filled], positive: str | None = 
     given: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in (verdict for one in people for verdict in one.verdicts):
         given.setdefault((verdict.completion_key, verdict.text_hash), []).append(verdict)
+    if not given:
+        raise UserError(f"{run.path}: no label was given: every row of {_names(people)} is blank")
     rows, n_undecided = [], 0
     for (key, text_hash), verdicts in sorted(given.items()):
         completion = completions.get(key)
@@ -169,7 +171,7 @@ def labels_of_people(run: Run, people: Sequence[Filled], positive: str | None = 
         rows.append(Labelled(JudgeItem(sample, completion), truth, parts, None, "", key))
     if not rows:
         raise UserError(f"{run.path}: holds none of the answers that were labelled")
-    name = " + ".join(one.judge.name for one in people)
+    name = _names(people)
     notes = (
         f"{len(rows)} answers labelled by {name}",
         *([f"{n_undecided} without a majority: left out"] * bool(n_undecided)),
@@ -190,6 +192,10 @@ def _sides(labels: tuple[str, ...], positive: str | None) -> tuple[str | None, s
     return first, next(label for label in labels if label != first)
 
 
+def _names(people: Sequence[Filled]) -> str:
+    return " + ".join(one.judge.name for one in people)
+
+
 def _subjects(run: Run) -> dict[tuple[str, str], tuple[str, ...]]:
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for cell in latest(read(run.cells_file, Cell).records).values():
@@ -207,8 +213,8 @@ def _together(verdicts: Sequence[Verdict]) -> str | float | None:
 
 
 def clusters_of(run: Run, votes: Mapping[str, Mapping[str, object]]) -> dict[str, str | None]:
-    """Item of `harness.calibration.raters.votes_of` → the cluster of its sample."""
-    samples = {one.key: one.cluster for one in read(run.samples_file, Sample).records}
+    """Item of `harness.calibration.raters.votes_of` → the cluster of its sample; answers to one prompt are of one."""
+    samples = {one.key: one.cluster or one.key for one in read(run.samples_file, Sample).records}
     completions = latest(read(run.completions_file, Completion).records)
     items = {item for rated in votes.values() for item in rated}
     keys = {item: completions.get(item.partition(" ")[0]) for item in items}

@@ -70,6 +70,7 @@ class Calibration(Record):
         slices: The same by part.
         notes: What was done with the file, in sentences.
         served: What the servers called the models that judged; nothing where they did not say or no server was asked.
+        unfinished: Why verdicts are still owed, ``None`` where none is; what is not finished is not written.
     """
 
     judge: str
@@ -87,6 +88,7 @@ class Calibration(Record):
     slices: tuple[Slice, ...] = ()
     notes: tuple[str, ...] = ()
     served: tuple[str, ...] = ()
+    unfinished: str | None = None
 
 
 def panel_key(panel: Panel) -> str:

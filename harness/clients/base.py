@@ -8,7 +8,7 @@ server does: a failure is a reply whose outcome is ``error``. A reply says what 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -120,10 +120,18 @@ class Reply(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A request, and whatever the asker wants to have back with the reply."""
+    """A request, and whatever the asker wants to have back with the reply.
+
+    Attributes:
+        request: The request.
+        tag: Comes back with the reply.
+        once_more: Is told of a reply that was billed and of no use, and says whether another may be paid for; from any
+            thread. Without it every one may.
+    """
 
     request: ChatRequest
     tag: Any
+    once_more: Callable[[Usage], bool] | None = None
 
 
 class Transport(Protocol):

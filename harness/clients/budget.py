@@ -6,7 +6,8 @@ output tokens as it allows; no bills within that pass the limit. Some servers bi
 reasoning): until `N_SURE` replies have told, four times as much is set aside, and afterwards, where they told of more,
 that with a quarter on top. Where so much is not left, requests go one at a time for the most alone, so that little is
 left over; a server that bills up to four times the most can then pass the limit once, by three times the most of one
-request. Shared by all the models and processes of a run, through a small file under a lock. Not a bound: what an
+request. Shared by all the models and processes of a run, through a small file under a lock. What a reply
+cost that was of no use is charged before another attempt, for which as much is set aside anew. Not a bound: what an
 attempt cost whose reply was lost on the way, for nobody tells.
 """
 

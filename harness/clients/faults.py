@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from harness.clients.base import Server
-from harness.clients.wire import OFFICIAL_URL, safe
+from harness.clients.base import Reply, Server
+from harness.clients.wire import OFFICIAL_URL, error_of, safe
 
 _FILTER = re.compile(
     r"(?i)content_filter|content_policy|content management policy|ResponsibleAIPolicyViolation|moderation"
@@ -41,7 +41,7 @@ class Failure(NamedTuple):
         detail: One line without secrets.
         pause: Seconds that the server asks to wait.
         param: The field of the body that the server names as the fault.
-        status: HTTP status, ``None`` where there was no answer.
+        status: HTTP status, or that which an answer of status 200 names; ``None`` where there is none.
     """
 
     kind: Kind
@@ -82,6 +82,20 @@ def of_status(status: int, headers: Mapping[str, str], content: bytes, server: S
         return Failure(kind, detail, retry_after(headers, time.time()), status=status)
     param = inner.get("param")
     return Failure(Kind.REQUEST, detail, param=param if isinstance(param, str) else None, status=status)
+
+
+def of_reply(found: Any, reply: Reply, server: Server) -> Failure:
+    """What an answer means that is 200 and has no choice: that of the status which its error names, as gateways do.
+
+    Args:
+        found: The answer's JSON.
+        reply: What was read from it.
+        server: Who answered.
+    """
+    code = str((error_of(found) or {}).get("code"))
+    if re.fullmatch(r"[45]\d\d", code):
+        return of_status(int(code), {}, json.dumps(found).encode(), server)
+    return Failure(Kind.AGAIN, reply.detail or "")
 
 
 def _filtered(error: Mapping[str, Any]) -> bool:

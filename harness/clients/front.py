@@ -12,11 +12,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Final, NamedTuple
 
-from harness.clients.base import Ask, ChatRequest, Reply, Server, Transport
+from harness.clients.base import Ask, ChatRequest, Reply, Server, Transport, Usage
 from harness.clients.budget import Budget, BudgetReached, Room, Worst, needs_price, worst_case
 from harness.clients.cache import Paid, ReplyCache
 from harness.clients.ledger import Ledger, entry
@@ -91,6 +91,13 @@ def mend(ledger: Ledger, cache: ReplyCache) -> int:
     return 0
 
 
+def _less(usage: Usage | None, charged: Usage | None) -> Usage | None:
+    """What is left of a bill; ``None`` where the last attempt told none."""
+    if usage is None or charged is None or usage == charged:
+        return None if usage == charged else usage
+    return Usage(*(of_all - part for of_all, part in zip(usage, charged, strict=True)))
+
+
 class _Settled(NamedTuple):
     """A reply on its way to cache, ledger and asker; ``sent`` where it came from the transport."""
 
@@ -123,6 +130,7 @@ class _Stream:
         self.n_sent = 0  # at the transport
         self.n_held = 0  # answered or waiting for an equal one, and not handed on
         self.worst: dict[str, Worst] = {}
+        self.charged: dict[str, Usage] = {}  # of attempts that were billed, of no use and made again
         self.askers: dict[str, list[Ask]] = {}  # key → who waits for it; stays until the reply is in the cache
         self.group: list[_Settled] = []
         self.ready: deque[tuple[Ask, Reply]] = deque()
@@ -177,7 +185,7 @@ class _Stream:
                 if room is Room.GIVEN:
                     self.n_sent += 1
                     self.askers[key] = [ask]
-                    yield Ask(ask.request, key)
+                    yield Ask(ask.request, key, partial(self._once_more, key) if key in self.worst else None)
                     continue
                 if room is Room.NONE and self.n_sent == 0:
                     self.ended = self.over_budget = True
@@ -234,12 +242,25 @@ class _Stream:
         self.n_sent -= 1
         self.n_held += 1
         worst, reckoned = self.worst.pop(key, None), None
+        usage = _less(reply.usage, self.charged.pop(key, None))
         if worst is not None and self.front.budget is not None:
-            bill = cost(reply.usage, self.front.price, reply.batched)
-            reckoned = self.front.budget.settle(worst, bill, reply.usage, reply.failed)
+            bill = cost(usage, self.front.price, reply.batched)
+            reckoned = self.front.budget.settle(worst, bill, usage, reply.failed)
         self._gather(key, self.askers[key][0], reply, sent=True, reckoned_usd=reckoned)
         if len(self.group) >= GROUP_SIZE or time.monotonic() - self.written_at > GROUP_SECONDS:
             self._write()
+
+    def _once_more(self, key: str, usage: Usage) -> bool:
+        """A billed reply was of no use: charges its bill, and sets as much aside for another where there is room."""
+        worst, budget = self.worst.get(key), self.front.budget
+        if worst is None or budget is None:
+            return False
+        budget.settle(worst, cost(usage, self.front.price), usage, failed=True)
+        self.charged[key] = Usage(*map(sum, zip(self.charged.get(key, Usage()), usage, strict=True)))
+        if budget.reserve(worst) is Room.GIVEN:
+            return True
+        self.worst.pop(key, None)
+        return False
 
     def _give_up(self) -> None:
         """What a stream that was broken off had under way counts as the most: nobody will tell what it cost."""

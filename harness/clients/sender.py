@@ -29,7 +29,7 @@ _BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 30.0  # after a failure
 _RETURN_SECONDS, _MAX_RETURN_SECONDS = 0.1, 5.0  # after a refusal for want of room: the limiter knows how many may go
 _N_UNANSWERED = 4  # attempts on a server that is not there and never was
 _N_FORBIDDEN = 4  # requests that were forbidden before any was answered (a gateway may forbid single prompts)
-_N_ALIKE = 24  # requests that were refused with the same words before any was answered
+_N_ALIKE = 24  # requests that were refused, or replies of no use, with the same words before any was answered
 
 
 class _Job:
@@ -77,6 +77,7 @@ class Sender:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="live transport", daemon=True)
         self._waiting: deque[_Job] = deque()
+        self._resting: set[_Job] = set()  # until another attempt
         self._tasks: set[asyncio.Task[None]] = set()
         self._finished: list[tuple[Ask, Reply]] = []
         self._alarm: asyncio.TimerHandle | None = None
@@ -165,6 +166,9 @@ class Sender:
         if self.fatal is None:
             self._pump()
         elif not self._tasks:
+            for job in [*self._waiting, *self._resting]:
+                if job.usage is not None:  # it was paid for: the ledger shall hold it
+                    self._finish(job, Reply((), detail=self.fatal))
             self._flush()
             self._inbox.put(UserError(self.fatal))
 
@@ -186,18 +190,22 @@ class Sender:
             found = faults.of_status(response.status_code, response.headers, response.content, self.server)
             self._failed(job, flight, found, shape, body)
         else:
-            self.limiter.answered(flight, self._loop.time())
-            self._answered(job, shape, response.content)
+            self._answered(job, flight, shape, body, response.content)
 
-    def _answered(self, job: _Job, shape: Shape, content: bytes) -> None:
+    def _answered(self, job: _Job, flight: Flight, shape: Shape, body: dict[str, Any], content: bytes) -> None:
         try:
             found: Any = json.loads(content)
         except (ValueError, RecursionError) as error:
+            self.limiter.answered(flight, self._loop.time())
             return self._again(job, Failure(Kind.AGAIN, f"malformed reply: {type(error).__name__} {error}"))
         reply = wire.parse(found, self.server)
-        if reply.failed:
+        failure = faults.of_reply(found, reply, self.server) if reply.failed else None
+        if failure is not None and failure.status is not None:
             job.usage = _sum(job.usage, reply.usage)
-            return self._again(job, Failure(Kind.AGAIN, reply.detail or ""))
+            return self._failed(job, flight, failure, shape, body)
+        self.limiter.answered(flight, self._loop.time())
+        if failure is not None:
+            return self._unreadable(job, failure, reply.usage)
         self.n_answered += 1
         reply_id = found.get("id")
         self.quirks.notice(shape, reply, reply_id if isinstance(reply_id, str) else None)
@@ -211,6 +219,7 @@ class Sender:
             self.limiter.lost(flight)
         if failure.kind is Kind.ALL:
             self.fatal = self.fatal or failure.detail
+            self._waiting.appendleft(job)
         elif failure.kind is Kind.FILTERED:
             self._finish(job, Reply((Choice(ChoiceOutcome.FILTERED, ""),), usage=Usage(), detail=failure.detail))
         elif failure.kind is Kind.DENIED:
@@ -261,9 +270,25 @@ class Sender:
         elif hopeless:
             self._finish(job, Reply((), detail=failure.detail))
         else:
+            self._resting.add(job)
             self._loop.call_later(failure.pause + delay, self._return, job)
 
+    def _unreadable(self, job: _Job, failure: Failure, usage: Usage | None) -> None:
+        """A reply without a choice; where so many alike were billed and none was of use, another would be no better."""
+        job.usage = _sum(job.usage, usage)
+        if usage is not None and not self.n_answered:
+            self._refusals[failure.detail] += 1
+            if self._refusals[failure.detail] >= _N_ALIKE:
+                told = f"{failure.detail}; {_N_ALIKE} such replies were billed, and none was of use"
+                self.fatal = self.fatal or told
+        may = job.ask.once_more
+        if usage is None or may is None or may(usage):
+            self._again(job, failure)
+        else:
+            self._finish(job, Reply((), detail=f"{failure.detail}; the budget has no room for another attempt"))
+
     def _return(self, job: _Job) -> None:
+        self._resting.discard(job)
         self._waiting.appendleft(job)
         self._pump()
 

@@ -26,6 +26,8 @@ FEW = 3
 """Flipped items of a row that stand in a text, and rows that all have theirs there."""
 LETTERS = 70
 HTML_FLIPS = 20
+MANY_ROWS = 10
+"""Tests in one table, from which on it is said that fewer would find more."""
 TEMPLATE = Path(__file__).parent / "compare.html"
 SPECIAL = "\\`*_{}[]<>#|$~&"
 COLUMNS = ("first − second [95%]", "p", "Holm", "BH q", "+ / − / =", "pairs", "outcome")
@@ -217,7 +219,15 @@ def _told(found: Compared) -> _Told:
         tied.append(f"{', '.join(labels)} cannot be told apart on {', '.join(together)}")
     heads = ["first", "second"] if len(sides) > 2 else labels
     unmatched = [_missing(one) for one in found.unmatched]
-    return _Told(" against ".join(sides), ["metric", *heads, *COLUMNS], rows, tied, unmatched, list(found.remarks))
+    notes = [*found.remarks, *([_adjusted(len(rows))] if len(rows) > MANY_ROWS else [])]
+    return _Told(" against ".join(sides), ["metric", *heads, *COLUMNS], rows, tied, unmatched, notes)
+
+
+def _adjusted(n_rows: int) -> str:
+    return (
+        f"Holm and BH q are over these {n_rows} rows, many of which measure nearly the same; name the metrics that the "
+        "question is about with --metric (a recipe's claims are adjusted among themselves)"
+    )
 
 
 def _cells(found: Compared, row: DifferenceRow, heading: Heading) -> list[str]:

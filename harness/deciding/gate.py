@@ -120,6 +120,11 @@ def _check_scale(loaded: LoadedPolicy, metric: MetricInfo, rules: MetricRules) -
         margin = getattr(rules, rule)
         if margin is not None and margin >= high - low:
             raise loaded.fault(f"{place}.{rule}", f"{margin:g} is the whole scale or more: {within}")
+    if metric.higher_is_better is not None and (rules.floor is None) != (rules.ceiling is None):  # both make a band
+        given, other = ("floor", "ceiling") if rules.ceiling is None else ("ceiling", "floor")
+        better = "higher" if metric.higher_is_better else "lower"
+        if (given == "floor") != metric.higher_is_better:
+            raise loaded.fault(f"{place}.{given}", f"of {metric.name} {better} is better: did you mean '{other}'?")
     if rules.floor is not None and not low < rules.floor <= high:
         raise loaded.fault(f"{place}.floor", f"{rules.floor:g} is no limit: {within}")
     if rules.ceiling is not None and not low <= rules.ceiling < high:

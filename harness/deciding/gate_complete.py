@@ -13,8 +13,6 @@ from harness.deciding.gate_result import RuleResult
 from harness.deciding.sides import Side
 from harness.importing import imported
 from harness.scores import MetricInfo
-from harness.stages.references import References
-from harness.stages.status import Owed
 
 
 def complete(side: Side, metrics: Sequence[MetricInfo], tasks: Sequence[str]) -> RuleResult:
@@ -25,19 +23,11 @@ def complete(side: Side, metrics: Sequence[MetricInfo], tasks: Sequence[str]) ->
         metrics: Whose judges must have judged.
         tasks: Whose items must be answered, those of the metrics among them.
     """
-    run = side.loaded.run
     items = {task: [item for seed in side.seeds for item in side.items(task, seed)] for task in tasks}
-    n_answers = sum(
-        item.completion is None or not item.completion.final for each in items.values() for item in each
-    )  # fmt: skip
-    if imported(run):  # what an imported file left out is lost, and nobody will give it
-        n_answers = 0
-    owed = Owed(run, References(run, side.loaded.config.judging.against))
-    n_verdicts = 0
-    for task in tasks:
-        judges = {one.judge for one in metrics if one.task == task and one.judge is not None}
-        panels = {name: side.loaded.judges[name] for name in judges if name in side.loaded.judges}
-        n_verdicts += owed.count(items[task], panels)
+    unanswered = [item for each in items.values() for item in each if not (item.completion and item.completion.final)]
+    n_answers = 0 if imported(side.loaded.run) else len(unanswered)  # what a file left out is lost, and owed by nobody
+    judges = {task: {one.judge for one in metrics if one.task == task} for task in tasks}
+    n_verdicts = sum(len(item.owed & judges[task]) for task in tasks for item in items[task])
     reason = f"{n_answers} answers and {n_verdicts} verdicts are owed"
     whole = not n_answers + n_verdicts
     return RuleResult(

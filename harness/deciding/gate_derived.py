@@ -22,7 +22,7 @@ from harness.importing import own_judges
 from harness.judging import Judge, JudgeItem
 from harness.judging.prompt_judge import PromptJudge
 from harness.methods import method_trains
-from harness.records import Cell, Checkpoint, Completion, Verdict, VerdictOutcome
+from harness.records import Cell, Completion, Verdict, VerdictOutcome
 from harness.stages.gather import Item
 from harness.stages.judges import Judges
 from harness.store import Run
@@ -114,11 +114,8 @@ def _weights(side: Side, seed: int) -> tuple[str, str | None] | None:
         return None
     owner = loaded.config.subject(subject.weights_of or subject.name)
     if method_trains(owner.method):
-        file = loaded.run.path / "train" / owner.name / str(seed) / "checkpoint.json"
-        if not file.is_file():
-            return None
-        checkpoint = Checkpoint.model_validate_json(file.read_bytes())
-        return checkpoint.weights, checkpoint.key
+        checkpoint = loaded.run.checkpoint(owner.name, seed)
+        return None if checkpoint is None else (checkpoint.weights, checkpoint.key)
     manifest = loaded.run.manifest()
     base = manifest.get("subject_bases", {}).get(owner.name) or manifest.get("bases", {}).get(str(seed))
     return None if base is None else (base, None)

@@ -32,7 +32,8 @@ class RuleResult(Record):
     """One rule.
 
     Attributes:
-        rule: ``records``, ``complete``, ``comparable``, ``required``, ``max_cost_usd``, ``coverage`` or a rule of the policy's.
+        rule: ``records``, ``complete``, ``comparable``, ``required``, ``max_cost_usd``, ``coverage`` or one of the
+            policy's.
         about: The metric, the side, the task or nothing.
         metric: Name of the metric, where it is about one.
         decision: What came of it.

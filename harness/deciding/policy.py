@@ -178,7 +178,9 @@ class Policy(Part):
     def _some(self) -> Policy:
         required = self.required
         if not (self.metrics or required.tasks or required.metrics or self.max_cost_usd is not None):
-            raise ValueError("has no rule, so it would pass anything (metrics, required, max_cost_usd)")
+            raise ValueError(
+                "has no rule, so it would pass anything: give metrics, required.tasks, required.metrics or max_cost_usd"
+            )
         return self
 
 

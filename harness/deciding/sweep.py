@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from harness.deciding.pairing import difference, paired_values
 from harness.deciding.sides import Side, open_sides, restricted, subjects_of, unversioned, without_version
 from harness.errors import UserError
 from harness.methods import method_trains
-from harness.records import Checkpoint, Finite, Record, Sample, content_hash
+from harness.records import Finite, Record, Sample, content_hash
 from harness.scores import Comparison, Estimate, MetricInfo
 from harness.stats.selection import told_apart
 from harness.store import Run
@@ -129,7 +130,8 @@ def sweep(stops: Sequence[Stop], metric_name: str | None = None, allow: Sequence
     """
     sides = [stop.side for stop in stops]
     metric = _metric(sides, metric_name)
-    against = [one for side in sides[1:] for one in mismatches(sides[0], side, metric)]
+    couples = list(combinations(sides, 2))  # each: recorded answers are comparable with anything, as far as is known
+    against = [one for pair in couples for one in mismatches(*pair, metric)]
     caveats = allowed(against, allow)
     of_task = [sample for side in sides for sample in side.loaded.samples if sample.task == metric.task]
     keys = {sample.key for sample in of_task if in_dev(sample, seed)}
@@ -138,7 +140,7 @@ def sweep(stops: Sequence[Stop], metric_name: str | None = None, allow: Sequence
     if any(one.kind == "task" for one in against):
         sides, dev, test = ([without_version(side) for side in each] for each in (sides, dev, test))
     points = [_point(stop, metric, *each) for stop, *each in zip(stops, dev, test, strict=True)]
-    told = dict.fromkeys(one for side in sides[1:] for one in remarks(sides[0], side, [metric.task]))
+    told = dict.fromkeys(one for pair in couples for one in remarks(*pair, [metric.task]))
     further = (*_lacking(sides, metric), *told)
     found = Sweep(metric=metric, points=tuple(points), split_seed=seed, caveats=tuple(caveats), remarks=further)
     if metric.higher_is_better is None:
@@ -190,10 +192,8 @@ def _step(name: str, side: Side) -> float:
 
 
 def _trained_steps(side: Side, owner: str) -> set[float]:
-    folders = [side.loaded.run.path / "train" / owner / str(seed) for seed in side.seeds]
-    files = [file for folder in folders if (file := folder / "checkpoint.json").exists()]
-    found = [Checkpoint.model_validate_json(file.read_text("utf-8")).metrics.get("n_steps") for file in files]
-    return {steps for steps in found if steps is not None}
+    found = [side.loaded.run.checkpoint(owner, seed) for seed in side.seeds]
+    return {steps for one in found if one is not None and (steps := one.metrics.get("n_steps")) is not None}
 
 
 def _refuse_doubles(stops: Sequence[Stop]) -> None:
@@ -201,7 +201,8 @@ def _refuse_doubles(stops: Sequence[Stop]) -> None:
     for step, side in stops:
         if step in known:
             raise UserError(
-                f"{known[step]} and {side.label} both stand at step {step:g}; give their places as runs/x:subject@200"
+                f"{known[step]} and {side.label} both stand at step {step:g}: a sweep follows one training, so "
+                "name its checkpoints alone, as runs/x:subject@200 (methods side by side: harness compare)"
             )
         known[step] = side.label
 

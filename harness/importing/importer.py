@@ -171,7 +171,7 @@ def write_import(run: Run, prepared: Prepared) -> dict[str, Any]:
     new = {name: len(records) for name, records in found.new.items()}
     path, n_rows = prepared.file.path, prepared.file.n_rows
     done = Done(found.record, path, n_rows, found.matched.n_rows, new, prepared.notice)
-    return summary_of(run, done, prepared.model)
+    return {**summary_of(run, done, prepared.model), "warnings": _warnings(prepared, found.matched, named=True)}
 
 
 def _addition(run: Run, prepared: Prepared) -> _Addition:
@@ -238,7 +238,7 @@ def _record(prepared: Prepared, items: Items, matched: Matched) -> Import:
         layouts=tuple(metric.name for metric in prepared.spec.metrics if metric.name in _layouts()),
         n_answers=len(matched.completions),
         dropped=dict(sorted((prepared.left_out + matched.dropped).items())),
-        warnings=tuple(_warnings(prepared, matched)),
+        warnings=tuple(_warnings(prepared, matched, named=False)),
     )  # fmt: skip
 
 
@@ -246,8 +246,14 @@ def _layouts() -> dict[str, Path]:
     return find("reports", "layouts/*.yaml")
 
 
-def _warnings(prepared: Prepared, matched: Matched) -> list[str]:
-    """What a reader must know about recorded verdicts, and what no metric can make of them."""
+def _warnings(prepared: Prepared, matched: Matched, *, named: bool) -> list[str]:
+    """What a reader must know about recorded verdicts, and what no metric can make of them.
+
+    Args:
+        prepared: The import.
+        matched: What of the file answers an item.
+        named: Names labels that were found. A report's notes must not: a label may be any text.
+    """
     judge = prepared.judge
     if judge is None:
         return []
@@ -261,10 +267,8 @@ def _warnings(prepared: Prepared, matched: Matched) -> list[str]:
     if labels and not any(metric.kind != "score" for metric in metrics):
         found.append(f"{prepared.subject}: the labels of {judge.name} are kept, but {prepared.spec.name} has no label.")
     if labels and wanted and not labels & set(wanted):
-        shown = ", ".join(sorted(labels)[:5])
-        found.append(
-            f"{prepared.subject}: no label of {judge.name} ({shown}) is '{wanted[0]}', the one that is counted."
-        )
+        shown = f" ({', '.join(sorted(labels)[:5])})" if named else ""
+        found.append(f"{prepared.subject}: no label of {judge.name}{shown} is '{wanted[0]}', the one that is counted.")
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 import harness
-from harness.blocks import PrepareConfig, SubjectConfig, TaskConfig
+from harness.blocks import SubjectConfig, TaskConfig
 from harness.config import RunConfig
 from harness.records import JudgeSpec, Record, content_hash
 from harness.store import Run, latest, read
@@ -114,7 +114,6 @@ def imported_config(run: Run) -> RunConfig:
         description="answers that were recorded elsewhere",
         subjects=tuple(subjects),
         trainer=TrainerSettings(steps=1),
-        prepare=PrepareConfig(mistake_judge=("none", "none"), analysis_judge="none"),
         tasks={task: TaskConfig() for task in tasks},
         baselines=(subjects[0].name,) if len(subjects) > 1 else (),
         layouts=(*dict.fromkeys(layout for one in imports for layout in one.layouts), *own),

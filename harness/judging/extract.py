@@ -3,7 +3,8 @@
 The last marked verdict ``[[…]]`` of the judge's own words counts, as a whole token, and only if it was offered: nothing
 is clamped, rounded or guessed. What stands before the last ``</think>`` is no verdict yet. A mark within a quotation is
 not the judge's. A mark that is cut off, that stands in a quotation without an end, that a truncated reply still talks
-about, or that contradicts another one and could be copied from the judged texts, leaves the reply without a verdict.
+about, or that could be copied from the judged texts and contradicts another one or is not the reply's end, leaves the
+reply without a verdict.
 A reply that is one JSON object, bare or in a code block, gives its ``rating`` or ``verdict``. Takes any text, never
 raises, and is linear in the length of the reply.
 """
@@ -20,7 +21,7 @@ from harness.judging.declining import declines
 from harness.judging.quotation import Own, own_words, without_copies
 from harness.records import VerdictOutcome
 
-EXTRACTOR_VERSION = "2"
+EXTRACTOR_VERSION = "3"
 """Changes with whatever decides what is read from a reply, the quotations and refusals included."""
 
 # Character by character, so that places in a reply stay what they are.
@@ -35,6 +36,9 @@ _ANNOUNCED = re.compile(
     re.IGNORECASE,
 )
 _ANNOUNCEMENT = 60
+_WITHOUT_MARK = re.compile(
+    r"(?:rating|verdict|score|评分|判定)[\s*_]{0,9}[:：][\s*_`]{0,9}([^\s*_`,.;，。；]{1,40})", re.IGNORECASE
+)
 _OUT_OF = re.compile(r"[\s*_]{0,9}(?:/|out of|of)[\s*_]{0,9}", re.IGNORECASE)
 _THOUGHT_END = "</think>"
 _DECORATION = "*_`\"'“”~\\ \t\r\n"
@@ -206,31 +210,27 @@ def _of_mark(text: str, begin: int, offered: Offered, material: Sequence[str], t
         return Extraction(None, "the last verdict's mark is not closed")
     whole = marks.pop() if len(marks) == 2 and _out_of(own.text, marks[0], marks[1], offered) else None
     mark = marks[-1]
-    value = offered.read(mark.group(1))
+    value, shown = offered.read(mark.group(1)), f"[[{_short(mark.group(1).strip())}]]"
     if value is None:
-        return Extraction(None, f"[[{_short(mark.group(1).strip())}]] is not among what was offered")
+        return Extraction(None, f"{shown} is not among what was offered")
     if truncated and cleaned(own.text[mark.end() :]):
         return Extraction(None, "the reply goes on after the verdict's mark")
-    said = own.text[: whole.start()] if whole else own.text
-    if _contradicted(value, [_own(text[:begin], material).text, said], offered, material):
-        return Extraction(None, f"several verdicts, and [[{_short(mark.group(1).strip())}]] stands in the judged text")
+    copied = value in _values((plain(text).translate(_INVISIBLE) for text in material), offered)
+    if copied and declines(text[begin:]):
+        return _unmarked(text[begin:])
+    # Its thinking counts as well: a judged text that holds the end of one could hide the judge's own verdict there.
+    said = [_own(text[:begin], material).text, own.text[: whole.start()] if whole else own.text]
+    if copied and (_values(said, offered) | _values(said, offered, _WITHOUT_MARK)) - {value}:
+        return Extraction(None, f"several verdicts, and {shown} stands in the judged text")
+    if copied and cleaned(own.text[(whole or mark).end() :]):
+        return Extraction(None, f"the reply goes on after {shown}, which stands in the judged text")
     at = mark.start(1) + len(mark.group(1)) - len(mark.group(1).lstrip(_DECORATION))
     return Extraction(value, _reason(text, begin, mark), "mark", at)
 
 
-def _contradicted(value: float | str, said: Iterable[str], offered: Offered, material: Iterable[str]) -> bool:
-    """Whether a judge marked other verdicts too and this one may be a copy from what it judged.
-
-    Its thinking counts as well: a judged text that holds the end of one could hide the judge's own verdict there.
-    """
-    if _values(said, offered) <= {value}:
-        return False
-    return value in _values((plain(text).translate(_INVISIBLE) for text in material), offered)
-
-
-def _values(texts: Iterable[str], offered: Offered) -> set[float | str]:
+def _values(texts: Iterable[str], offered: Offered, marked: re.Pattern[str] = _MARK) -> set[float | str]:
     """All that marks in these texts say."""
-    tokens = {mark.group(1) for text in texts for mark in _MARK.finditer(text)}
+    tokens = {mark.group(1) for text in texts for mark in marked.finditer(text)}
     return {value for token in tokens if (value := offered.read(token)) is not None}
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.content import roots
-from harness.records import Checkpoint
 from harness.reporting.files import also_written, write_whole
 from harness.reporting.page import claim_texts, judge_texts, subject_names
 from harness.reporting.render.markdown import code, escape
@@ -108,9 +107,7 @@ def _checkpoints(run: Run, subject: SubjectInfo, manifest: dict[str, Any]) -> li
     owner = of.get(subject.name) or subject.name
     found = []
     for seed in subject.seeds:
-        file = run.path / "train" / owner / str(seed) / "checkpoint.json"
-        if file.exists():
-            one = Checkpoint.model_validate_json(file.read_text("utf-8"))
+        if (one := run.checkpoint(owner, seed)) is not None:
             training = ", ".join(f"{_words(name)} {value:.4g}" for name, value in one.metrics.items())
             found.append(CheckpointText(seed, one.weights, one.base, training))
     return found

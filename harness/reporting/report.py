@@ -174,7 +174,7 @@ def write_report(
     with replacing(out, redact=redact) as stage:
         files = [path for table in built.tables for path in _write_table(table, stage, samples)]
         files += [path for plot in built.plots for path in _write_plot(plot, stage)]
-        files += [] if loaded is None else write_browser(loaded, scores, stage, redact=redact)
+        files += [] if loaded is None else write_browser(loaded, scores, stage, include_paths, redact=redact)
         page = write_overview(scores, built.tables, built.plots, built.skipped, stage, include_paths, notes, loaded)
         files = list(dict.fromkeys([*page, *files, write_claims(scores, stage)]))
     return [*(out / path.relative_to(stage) for path in files), out / LIST]

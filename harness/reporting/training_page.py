@@ -14,6 +14,7 @@ from typing import NamedTuple
 from harness.blocks import SubjectConfig
 from harness.config import RunConfig
 from harness.errors import UserError
+from harness.methods import method_objective
 from harness.reporting.table import ABSENT
 from harness.stages.plan import trained_subjects
 from harness.store import Run
@@ -23,8 +24,11 @@ LEDGER_NOTE = (
     "Means over seeds, one training each. Tokens: all that the optimiser's steps read, prompts and every pass "
     "included; loss tokens: those that the loss fell on. Compute: 6 N T operations, an estimate for T tokens and N "
     "parameters outside the embeddings (4 N T where only adapters learn); answers that a policy writes while it learns "
-    "and passes of a reference model come on top. Time and memory are of one worker beside the others."
+    "and passes of a reference model come on top. Time and memory are of one worker beside the others. Cost is what a "
+    "service billed, jobs that came to nothing included."
 )
+UNEQUAL = 0.05
+"""Share by which the tokens of two rows may differ before the report says so."""
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -39,6 +43,7 @@ class LedgerText(NamedTuple):
     compute: str
     seconds: str
     memory: str
+    cost: str
     device: str
 
 
@@ -64,11 +69,44 @@ def ledger_texts(run: Run, config: RunConfig, names: Mapping[str, str]) -> list[
         config: Its configuration.
         names: What the report calls each subject; its label where it is not there.
     """
+    return [_text(names.get(one.name, one.label), entries) for one, entries in _ledgers(run, config)]
+
+
+def ledger_note(run: Run, config: RunConfig, names: Mapping[str, str]) -> str:
+    """What is to be known of the ledger: how it was measured, and whether its rows read equally much and why not.
+
+    Args:
+        run: The run.
+        config: Its configuration.
+        names: As for `ledger_texts`.
+    """
+    read: dict[str, float] = {}
+    budgets, policy = set(), False
+    for subject, entries in _ledgers(run, config):
+        if (tokens := _mean_of(entries, lambda one: one.n_tokens)) is not None:
+            read[names.get(subject.name, subject.label)] = tokens
+            if method_objective(subject.method) == "rlhf":
+                policy = True
+            else:
+                budgets.add(config.trainer_of(subject).tokens)
+    least, most = (choose(read, key=read.__getitem__, default="") for choose in (min, max))
+    if not read or read[most] <= read[least] * (1 + UNEQUAL):
+        return LEDGER_NOTE
+    told = [f"The rows did not read equally much: {least} {short(read[least])} tokens, {most} {short(read[most])}."]
+    if None in budgets:
+        told.append("Equal epochs or steps are as many tokens only where records are alike in number and length.")
+    if policy:
+        told.append("RLHF trains for rlhf.steps, whatever epochs, steps or tokens say, and for its reward model.")
+    return " ".join([LEDGER_NOTE, *told])
+
+
+def _ledgers(run: Run, config: RunConfig) -> list[tuple[SubjectConfig, list[LedgerEntry]]]:
+    """The entries of each trained subject that has one, a seed each."""
     found = []
     for subject in trained_subjects(config):
         entries = [one for seed in config.seeds if (one := read_ledger(_folder(run, subject, seed))) is not None]
         if entries:
-            found.append(_text(names.get(subject.name, subject.label), entries))
+            found.append((subject, entries))
     return found
 
 
@@ -114,6 +152,7 @@ def _text(name: str, entries: Sequence[LedgerEntry]) -> LedgerText:
         compute=_mean(entries, lambda one: one.flops, lambda flops: short(flops, "FLOP")),
         seconds=_mean(entries, lambda one: one.seconds, duration),
         memory=_mean(entries, lambda one: one.peak_memory_bytes, lambda size: f"{short(size, 'B')} {memory}"),
+        cost=_mean(entries, lambda one: one.cost_usd, "{:.2f} USD".format),
         device=", ".join(sorted({one.device for one in entries})),
     )
 
@@ -123,9 +162,14 @@ def _mean(
     value: Callable[[LedgerEntry], float | None],
     told: Callable[[float], str],
 ) -> str:
-    """The mean over seeds as text; a mean over some of them would be another one."""
+    mean = _mean_of(entries, value)
+    return ABSENT if mean is None else told(mean)
+
+
+def _mean_of(entries: Sequence[LedgerEntry], value: Callable[[LedgerEntry], float | None]) -> float | None:
+    """The mean over seeds; a mean over some of them would be another one."""
     values = [one for entry in entries if (one := value(entry)) is not None]
-    return told(sum(values) / len(values)) if len(values) == len(entries) else ABSENT
+    return sum(values) / len(values) if len(values) == len(entries) else None
 
 
 def short(number: float, unit: str = "") -> str:

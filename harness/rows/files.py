@@ -23,6 +23,8 @@ from urllib.request import getproxies
 from harness.errors import UserError
 
 _CONNECT_SECONDS = 3.0
+_NEAR_NAME = 0.75
+"""Similarity above which a file may be the one that was meant; endings alone are alike to half."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -113,8 +115,8 @@ def _must_exist(path: Path) -> None:
         raise UserError(f"{path}: is a folder; give a file in it")
     if not path.parent.is_dir():
         raise UserError(f"{path}: no such file (there is no folder {path.parent})")
-    names = [other.name for other in path.parent.iterdir() if other.is_file()]
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.4)
+    names = [other.name for other in path.parent.iterdir() if other.is_file() and other.suffix.lower() in _READERS]
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=_NEAR_NAME)
     raise UserError(f"{path}: no such file" + (f"; did you mean '{near[0]}'?" if near else ""))
 
 

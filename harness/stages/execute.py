@@ -20,7 +20,7 @@ from queue import Empty
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.records import Cell, Checkpoint, Completion
+from harness.records import Cell, Completion
 from harness.stages.answering import owed
 from harness.stages.jobs import Event, Worker
 from harness.stages.judge import JudgeStage
@@ -138,8 +138,8 @@ def _weights(run: Run, plan: Plan, job: Job) -> str | None:
     """Hash of the weights that a job's subject answers with; ``None`` while it is not trained."""
     if job.subject not in {subject.name for subject in trained_subjects(plan.config)}:
         return _base(plan, job)
-    file = run.path / "train" / job.subject / str(job.seed) / "checkpoint.json"
-    return Checkpoint.model_validate_json(file.read_text(encoding="utf-8")).weights if file.exists() else None
+    checkpoint = run.checkpoint(job.subject, job.seed)
+    return None if checkpoint is None else checkpoint.weights
 
 
 def _base(plan: Plan, job: Job) -> str:

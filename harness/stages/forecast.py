@@ -171,8 +171,11 @@ def _judged_while_preparing(plan: Plan) -> dict[str, int]:
     prepare, seeds = plan.config.prepare, len(plan.config.seeds)
     asked = [_asked(plan, subject) for subject in trained_subjects(plan.config)]
     mistakes = max((one.mistakes for one in asked), default=0) + sum(one.revisions for one in asked)
-    counts = Counter({prepare.mistake_judge[0]: mistakes * seeds})
-    counts[prepare.analysis_judge] += sum(one.analyses for one in asked) * seeds
+    counts: Counter[str] = Counter()
+    if prepare.mistake_judge is not None:
+        counts[prepare.mistake_judge[0]] += mistakes * seeds
+    if prepare.analysis_judge is not None:
+        counts[prepare.analysis_judge] += sum(one.analyses for one in asked) * seeds
     return dict(counts)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.errors import UserError
+from harness.importing.measures import IMPORTED
 from harness.judging import JudgeItem, Panel, combine
 from harness.records import JUDGED, Cell, Completion, Sample, Verdict, VerdictOutcome
 from harness.scores import MetricInfo
@@ -31,12 +32,14 @@ class Item(NamedTuple):
         completion: The answer to it.
         verdicts: By the judge's name.
         reference_length: Characters of the answer that pairwise judges compare it with; ``None`` where there is none.
+        owed: Judges that have yet to judge the answer, in one of their seats at least.
     """
 
     sample: Sample
     completion: Completion | None
     verdicts: dict[str, Verdict]
     reference_length: int | None = None
+    owed: frozenset[str] = frozenset()
 
     @property
     def prompt(self) -> str:
@@ -107,7 +110,7 @@ class _Known:
             return Item(sample, None, {})
         pairwise = any(panel.pairwise for panel in self.judges.values())
         other = self.references.of(sample, completion.model_key, completions) if pairwise else None
-        found = {}
+        found, owed = {}, []
         for name, panel in self.judges.items():
             reference = other if panel.pairwise else None
             text_hash = JudgeItem(sample, completion, reference=reference).text_hash
@@ -115,8 +118,18 @@ class _Known:
             verdict = given and combine(sorted(given, key=lambda v: (v.judge_key, v.seat)), panel)
             if verdict:
                 found[name] = verdict
-        answered = other is not None and other.outcome in JUDGED
-        return Item(sample, completion, found, len(other.text) if other is not None and answered else None)
+            if completion.final and _owes(panel, given or (), other):
+                owed.append(name)
+        length = len(other.text) if other is not None and other.outcome in JUDGED else None
+        return Item(sample, completion, found, length, frozenset(owed))
+
+
+def _owes(panel: Panel, given: Sequence[Verdict], reference: Completion | None) -> bool:
+    """Whether a judge of ours has yet to judge an answer that stands; recorded judges owe nothing."""
+    if panel.pairwise and (reference is None or not reference.final):  # nothing to compare with, or not yet
+        return False
+    own = all(spec.version != IMPORTED for spec in panel.members)
+    return own and sum(verdict.final for verdict in given) < len(panel.members) * panel.n_seats
 
 
 def _check_scale(verdict: Verdict, metrics: Sequence[MetricInfo], run: Run) -> None:

@@ -119,7 +119,7 @@ class Worker:
         return self.config.trainer_of(subject).all_steps(method_objective(subject.method), kinds)
 
     def _make(self, subject: SubjectConfig, seed: int, known: dict[str, Completion], models: dict[str, Model]) -> None:
-        mistake_judge, mistake_label = self.config.prepare.mistake_judge
+        judges = self.config.prepare
 
         def ask(who: str, samples: Sequence[Sample], draw: int) -> list[Completion]:
             spec = self._preparing_spec(who, seed, draw)
@@ -135,11 +135,14 @@ class Worker:
             return found
 
         def is_mistake(pairs: Sequence[tuple[Sample, Completion]]) -> list[str | None]:
-            found = labels(self.run, self.judges, mistake_judge, pairs)
+            assert judges.mistake_judge is not None  # the configuration demands it where something is to be judged
+            judge, mistake_label = judges.mistake_judge
+            found = labels(self.run, self.judges, judge, pairs)
             return [label and ("mistake" if label == mistake_label else "fine") for label in found]
 
         def verdict(pairs: Sequence[tuple[Sample, Completion]]) -> list[str | None]:
-            return labels(self.run, self.judges, self.config.prepare.analysis_judge, pairs)
+            assert judges.analysis_judge is not None
+            return labels(self.run, self.judges, judges.analysis_judge, pairs)
 
         rows = read_rows_of(self.run, subject.name)
         made = prepare(
@@ -192,12 +195,11 @@ class Worker:
             "data": content_hash([record.to_line() for record in records]),
             "base": settings.openai.model if settings.openai else _weights(base),
         }
-        file = folder / "checkpoint.json"
-        if file.exists():
-            done = Checkpoint.model_validate_json(file.read_text(encoding="utf-8"))
-            if done.key == content_hash([*identified.values(), seed]) and (self.run.path / done.path).is_dir():
-                self.report(Event("steps", self._n_steps(subject, records)))
-                return done
+        done = self.run.checkpoint(subject.name, seed)
+        wanted = content_hash([*identified.values(), seed])
+        if done is not None and done.key == wanted and (self.run.path / done.path).is_dir():
+            self.report(Event("steps", self._n_steps(subject, records)))
+            return done
         out = folder / "checkpoint"
         with Meter(self.config.throughput.device) as meter:
             result = get_trainer(settings.name).train(
@@ -213,7 +215,7 @@ class Worker:
             **identified, seed=seed, weights=weights, path=str(out.relative_to(self.run.path)),
             metrics=result.metrics,
         )  # fmt: skip
-        write_atomic(file, checkpoint.model_dump_json(indent=2) + "\n")
+        write_atomic(folder / "checkpoint.json", checkpoint.model_dump_json(indent=2) + "\n")
         return checkpoint
 
     # Answering

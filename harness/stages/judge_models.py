@@ -30,6 +30,8 @@ BUDGET = ".budget"
 """File in which the processes of a run count together what they spend."""
 THIS_MACHINE = "http://localhost"
 """Where local weights are asked, as far as cache and price table are concerned."""
+DTYPE, BACKEND = "float32", "hf"
+"""What local weights are asked with unless the recipe says otherwise; left out of their identity, which so stays."""
 folder_hash = cache(weights_hash)
 """Hash of a checkpoint folder, read once a process, however many judges ask it."""
 
@@ -64,7 +66,7 @@ class JudgeModels:
         """
         model = self.config.models[name]
         return JudgeModel(
-            spec=identity(model),
+            spec=identity(model, self.config.dtype),
             transport=self.front(name) if self.run is not None and chat else None,
             local=None if model.remote else partial(self.local, name),
             n_seats=settings.seats or 1,
@@ -98,7 +100,7 @@ class JudgeModels:
             name: What ledger and errors call it.
             model: Which it is; it need not stand under ``models``.
         """
-        server = server_of(model)
+        server = server_of(model, self.config.dtype)
         budget = self._budget  # first, for it mends the ledger
         batched = model.remote and self.config.throughput.batch_api
         price = price_of_model(model, self.include_paths)
@@ -136,10 +138,16 @@ def cache_file(config: RunConfig) -> Path:
     return Path(config.throughput.cache) if config.throughput.cache else default_path()
 
 
-def identity(model: ModelConfig) -> ModelSpec:
-    """All of a model that can change an answer; where a server stands is no part of it."""
+def identity(model: ModelConfig, dtype: str = DTYPE) -> ModelSpec:
+    """All of a model that can change an answer; where it runs is no part of it.
+
+    Args:
+        model: Which it is.
+        dtype: What local weights compute in; a server's model has its own.
+    """
     if not model.remote:
-        return ModelSpec(backend=model.backend, weights=folder_hash(base_folder(model.path or "")), templates="")
+        own = folder_hash(base_folder(model.path or ""))
+        return ModelSpec(backend=model.backend, weights=own if dtype == DTYPE else f"{own} {dtype}", templates="")
     plain = model.api == "chat" and not model.extra
     weights = model.model if plain else f"{model.model} {content_hash([model.api, model.extra])}"
     return ModelSpec(backend=model.backend, weights=weights or "", templates="")
@@ -150,10 +158,11 @@ def price_of_model(model: ModelConfig, include_paths: Sequence[Path]) -> Price |
     return model.price or price_of(model.model or "", server_of(model).base_url, load_prices(include_paths))
 
 
-def server_of(model: ModelConfig) -> Server:
-    """Where a model is asked."""
+def server_of(model: ModelConfig, dtype: str = DTYPE) -> Server:
+    """Where a model is asked; arguments as of `identity`."""
     if not model.remote:
-        return Server(identity(model).weights, THIS_MACHINE)
+        own = identity(model, dtype)
+        return Server(own.weights, THIS_MACHINE, extra={} if own.backend == BACKEND else {"backend": own.backend})
     return Server(
         model=model.model or "",
         base_url=model.base_url,

@@ -30,6 +30,7 @@ from harness.records import Sample, content_hash
 from harness.rows import AlignmentRow
 from harness.rows.overlap import TaskOverlap, find_overlap, refuse_overlap
 from harness.sources import AlignmentData, alignment_data, base_folder, check_models
+from harness.stages.feasible import refuse_infeasible
 from harness.stages.judge_models import identity
 from harness.stages.judges import Judges
 from harness.stages.self_judging import refuse_self_judges, stored_manifest
@@ -96,6 +97,7 @@ def make_plan(config: RunConfig, include_paths: Sequence[Path] = ()) -> Plan:
     judges = Judges(config, include_paths)
     tasks = {name: _task(config, name, task, include_paths) for name, task in config.tasks.items()}
     tasks = {name: task._replace(spec=judges.able(task.spec)) for name, task in tasks.items()}
+    refuse_infeasible(config, tasks)
     plan = Plan(config, tasks, judges, rows, templates, bases, {})
     plan = plan._replace(manifest=_manifest(plan), overlap=_overlap(plan))
     refuse_self_judges(config, plan.manifest)
@@ -177,8 +179,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         },
         "templates": plan.templates.hash,
         "preparing_judges": {
-            name: _preparing_key(plan.judges, name)
-            for name in (plan.config.prepare.mistake_judge[0], plan.config.prepare.analysis_judge)
+            name: _preparing_key(plan.judges, name) for name in plan.config.prepare.judges
         },
         "samples": {name: content_hash([s.key for s in task.samples]) for name, task in plan.tasks.items()},
         "alignment_rows": {name: content_hash([r.key for r in data.rows]) for name, data in plan.rows.items()},
@@ -225,6 +226,7 @@ def seal(run: Run, plan: Plan) -> bool:
     """
     if imported(run):
         raise UserError(f"{run.path}: holds imported answers, which no model continues; choose another --out")
+    _refuse_another(run, plan.config)
     run.seal(plan.manifest, plan.samples())
     before, now = run.manifest()["environment"]["config"], plan.manifest["environment"]["config"]
     changed = run.judging_file.exists() or any(before.get(name) != now[name] for name in REPORTED | {"models", "tasks"})
@@ -238,6 +240,14 @@ def seal(run: Run, plan: Plan) -> bool:
         if not path.exists():
             write_atomic(path, "".join(row.to_line() for row in data.rows))
     return changed
+
+
+def _refuse_another(run: Run, config: RunConfig) -> None:
+    """Another recipe differs in more than anybody wants to read."""
+    stored = run.manifest().get("config") if run.manifest_file.exists() else None
+    name = stored.get("name", config.name) if isinstance(stored, dict) else config.name
+    if name != config.name:
+        raise UserError(f"{run.path}: holds a run of recipe '{name}', not '{config.name}'; choose another --out")
 
 
 def overlap_file(run: Run) -> Path:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 from harness.blocks import ClaimConfig
 from harness.config import RunConfig
 from harness.errors import UserError, unknown_name
-from harness.records import Checkpoint
 from harness.scores import (
     Claim,
     Comparison,
@@ -312,9 +311,9 @@ def _preparations(run: Run, config: RunConfig) -> list[PreparationRow]:
     for subject in trained_subjects(config):
         for seed in config.seeds:
             folder = run.path / "train" / subject.name / str(seed)
-            counts, checkpoint = folder / "counts.json", folder / "checkpoint.json"
+            counts, checkpoint = folder / "counts.json", run.checkpoint(subject.name, seed)
             if counts.exists():
-                training = Checkpoint.model_validate_json(checkpoint.read_text()).metrics if checkpoint.exists() else {}
+                training = {} if checkpoint is None else checkpoint.metrics
                 rows.append(
                     PreparationRow(
                         subject=subject.name, seed=seed, counts=json.loads(counts.read_text()), training=training

@@ -114,7 +114,7 @@ def self_judging_notes(config: RunConfig, run: Run) -> list[str]:
     manifest = stored_manifest(run)
     found = {one.model: one for one in self_judges(config, manifest, run)}
     notes = [f"Judged by itself: {one}; a model's judgments of itself may favour it." for one in found.values()]
-    preparing = dict.fromkeys((config.prepare.mistake_judge[0], config.prepare.analysis_judge))
+    preparing = dict.fromkeys(config.prepare.judges)
     trains = any(method_trains(subject.method) for subject in config.subjects)
     own = [(judge, m) for judge in preparing for m in config.judging.of(judge).models or () if trains and m in found]
     notes += [f"Training data judged by itself: {judge} asks {found[model]}." for judge, model in own]

@@ -9,10 +9,9 @@ from typing import Any
 
 from harness.clients.ledger import spent as spent_by_role
 from harness.importing import imported
-from harness.importing.measures import IMPORTED
-from harness.judging import JudgeItem, Panel
-from harness.records import Call, Cell, Checkpoint, Completion, Record, Sample, Verdict, VerdictOutcome
-from harness.stages.gather import Item, gather
+from harness.judging import Panel
+from harness.records import Call, Cell, Completion, Record, Sample, Verdict, VerdictOutcome
+from harness.stages.gather import gather
 from harness.stages.loading import measures
 from harness.stages.plan import stored_config, trained_subjects
 from harness.stages.references import References
@@ -39,7 +38,6 @@ def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
     found = measures(run, config, list(specs.values()), include_paths)
     references = References(run, config.judging.against)
     cells = gather(run, samples, found.by_name(), references)
-    owed = Owed(run, references)
     planned = Counter(sample.task for sample in samples)
     rows: list[dict[str, Any]] = []
     for subject in config.subjects:
@@ -56,7 +54,7 @@ def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
                     "outcomes": dict(sorted(Counter(str(reply.outcome) for reply in replies).items())),
                     "prompts_truncated": sum(reply.prompt_truncated for reply in replies),
                     "verdicts_planned": planned[task] * len(config.seeds) * len(found.judges[task]),
-                    "verdicts_owed": owed.count(items, found.judges[task]),
+                    "verdicts_owed": sum(len(item.owed & found.judges[task].keys()) for item in items),
                     "judged": sum(verdict.final for verdict in verdicts),
                     "verdicts": dict(sorted(Counter(str(v.outcome) for v in verdicts).items())),
                 }
@@ -75,33 +73,6 @@ def status(run: Run, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
     }
 
 
-class Owed:
-    """What judging would still be asked for, seat by seat, as `harness.stages.judge` counts it."""
-
-    def __init__(self, run: Run, references: References) -> None:
-        self.references = references
-        self.completions = latest(read(run.completions_file, Completion).records)
-        verdicts = latest(read(run.verdicts_file, Verdict).records)
-        self.settled = {key for key, verdict in verdicts.items() if verdict.final}
-
-    def count(self, items: Sequence[Item], judges: Mapping[str, Panel]) -> int:
-        """Answers that a judge of ours has yet to judge in any of its seats; recorded judges owe nothing."""
-        own = [panel for panel in judges.values() if all(spec.version != IMPORTED for spec in panel.members)]
-        return sum(self._owes(panel, item) for item in items for panel in own)
-
-    def _owes(self, panel: Panel, item: Item) -> bool:
-        if item.completion is None or not item.completion.final:
-            return False
-        asked = JudgeItem(item.sample, item.completion)
-        if panel.pairwise:
-            reference = self.references.of(item.sample, item.completion.model_key, self.completions)
-            if reference is None or not reference.final:  # nothing to compare with, or not yet
-                return False
-            asked = asked._replace(reference=reference)
-        seats = ((spec.key, seat) for spec in panel.members for seat in range(panel.n_seats))
-        return any(asked.verdict_key(*seat) not in self.settled for seat in seats)
-
-
 def _reasons(run: Run, judges: Mapping[str, Panel]) -> list[dict[str, Any]]:
     names = {spec.key: name for name, panel in judges.items() for spec in panel.members}
     verdicts = latest(read(run.verdicts_file, Verdict).records).values()
@@ -115,8 +86,7 @@ def _reasons(run: Run, judges: Mapping[str, Panel]) -> list[dict[str, Any]]:
 
 def _training(run: Run, subject: str, seeds: tuple[int, ...]) -> dict[str, Any]:
     folders = [run.path / "train" / subject / str(seed) for seed in seeds]
-    done = [folder / "checkpoint.json" for folder in folders if (folder / "checkpoint.json").exists()]
-    checkpoints = [Checkpoint.model_validate_json(path.read_text(encoding="utf-8")) for path in done]
+    checkpoints = [one for seed in seeds if (one := run.checkpoint(subject, seed)) is not None]
     return {
         "subject": subject,
         "planned": len(seeds),

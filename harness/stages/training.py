@@ -13,10 +13,11 @@ from harness.config import RunConfig
 from harness.errors import UserError, unknown_name
 from harness.methods import METHODS, method_objective, method_trains
 from harness.prompting import load_templates
-from harness.records import Checkpoint, TrainingRecord
+from harness.records import TrainingRecord
+from harness.sources import base_folder
 from harness.stages.execute import Job
 from harness.store import Run, read
-from harness.trainers.export import FORMATS, format_of, write_dataset_info, write_export
+from harness.trainers.export import FORMATS, format_of, special_tokens_of, write_dataset_info, write_export
 from harness.trainers.external_settings import FormatName
 from harness.trainers.ledger import read_ledger
 
@@ -88,7 +89,8 @@ def trainings(run: Run, jobs: Sequence[Job]) -> list[Training]:
     found = []
     for job in jobs:
         folder = _folder(run, job)
-        checkpoint = Checkpoint.model_validate_json((folder / "checkpoint.json").read_text(encoding="utf-8"))
+        checkpoint = run.checkpoint(job.subject, job.seed)
+        assert checkpoint is not None, f"{folder} has been trained"
         ledger = read_ledger(folder)
         seconds = ledger.seconds if ledger else None
         found.append(Training(*job, run.path / checkpoint.path, checkpoint.metrics, seconds))
@@ -111,7 +113,7 @@ def export_data(run: Run, config: RunConfig, job: Job, name: FormatName | None, 
         out: Folder to write to.
 
     Raises:
-        UserError: The format cannot carry these records.
+        UserError: The format cannot carry these records, or needs the base's tokenizer and it is not there.
     """
     records = read(_folder(run, job) / "records.jsonl", TrainingRecord).records
     chosen = name or format_of(method_objective(config.subject(job.subject).method))
@@ -119,7 +121,10 @@ def export_data(run: Run, config: RunConfig, job: Job, name: FormatName | None, 
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; --out names a folder")
     path = folder / f"{chosen}{FORMATS[chosen].suffix}"
-    made = write_export(path, records, chosen, chat=load_templates(config.templates).chat)
+    chat = load_templates(config.templates).chat
+    spelled = FORMATS[chosen].spelled(chat)
+    special = special_tokens_of(base_folder(config.bases()[job.seed])) if spelled else None
+    made = write_export(path, records, chosen, chat=chat, special=special)
     write_dataset_info(folder, path.name, chosen, f"harness_{chosen}")
     return Exported(path, chosen, len(made.rows), made.n_left_out)
 

@@ -27,7 +27,7 @@ from harness.stats.core import (
     t_quantile,
     wilson,
 )
-from harness.stats.levels import share_interval, t_law
+from harness.stats.levels import measure_law, share_interval, t_law
 from harness.stats.two_way import TwoWay
 
 UNIT = (0.0, 1.0)
@@ -191,8 +191,11 @@ def _over_seeds(
 
 
 def _by_levels(joint: TwoWay, bounds: tuple[float, float], n_items: int) -> Interval:
-    """Rates keep to Wilson's; scores to Student's t, but for those that do not differ at all."""
+    """Measures have halves of their own; rates keep to Wilson's; scores that differ at all to Student's t."""
     span = bounds[1] - bounds[0]
+    if joint.halves is not None:
+        low, high = measure_law(joint).bounds((1 - CONFIDENCE) / 2)
+        return Interval(max(bounds[0], low), min(bounds[1], high), f"halves {joint.levels}")
     if bounds == UNIT or joint.error <= FLAT * span:
         return Interval(*share_interval(joint, bounds, n_items), f"wilson {joint.levels}")
     above = joint._replace(value=joint.value - bounds[0])

@@ -39,6 +39,23 @@ def mcnemar_mid_p(values: FloatArray, alternative: Alternative) -> float:
     return min(1.0, float(2 * binom.cdf(fewer, n_discordant, 0.5) - binom.pmf(fewer, n_discordant, 0.5)))
 
 
+def mcnemar_exact(values: FloatArray, alternative: Alternative) -> float:
+    """McNemar's exact test, for whom the level must hold whatever the truth; 1 where no pair differs.
+
+    Comparisons use `mcnemar_mid_p`: at a nominal 5 % the exact test rejects 2-4 % of the time with fewer than 200
+    discordant pairs, and so misses differences that the mid-p finds at a level of 5 % too.
+
+    Args:
+        values: Differences of binary values: -1, 0 or 1.
+        alternative: ``greater`` tests whether the first side is higher.
+    """
+    from scipy.stats import binomtest
+
+    n_first, n_second = int((values > 0).sum()), int((values < 0).sum())
+    n_discordant = n_first + n_second
+    return float(binomtest(n_first, n_discordant, alternative=alternative).pvalue) if n_discordant else 1.0
+
+
 def sign_flip(cluster_sums: FloatArray, alternative: Alternative, seed: int) -> float:
     """Permutation test: each cluster's sum might as well have had the other sign. Sums of zero drop out.
 

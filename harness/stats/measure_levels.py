@@ -1,65 +1,84 @@
-"""Balanced accuracy, F1 and AUC over training seeds and prompts: their values and resamples for `two_way`.
+"""Balanced accuracy, F1 and AUC over training seeds and prompts, of one side or as a difference.
 
-Reads what a classifier said in each seed about the same items in the same order. Every seed and side is resampled with
-the same clusters, those included of which it lost all items, so that what seeds share shows.
+Reads what a classifier said in each seed about the same items in the same order. An interval keeps the shape of the
+seeds' own, which hold where a class is small, on average over the seeds; how much shorter it is than one seed's follows
+from the error over seeds and prompts (`harness.stats.two_way`) beside one seed's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats.classification import Answers, Resampled, draws, point, restrict
-from harness.stats.core import cluster_codes
-from harness.stats.two_way import Drawn, TwoWay, two_way_drawn
+from harness.scores import Estimate
+from harness.stats.classification import Answers, Joint, influence, measure, point, restrict, smaller_class
+from harness.stats.core import FLAT, FloatArray, as_floats, cluster_codes
+from harness.stats.two_way import Influences, TwoWay, two_way_of
 
 
-def measure_over_seeds(kind: Resampled, per_seed: Sequence[Answers], seed: int = 0) -> TwoWay | None:
-    """A measure over seeds and prompts; ``None`` where no seed has it, or most resamples lack a class.
+class _Level(NamedTuple):
+    """One side: its values and influences, and what it is over seeds and prompts."""
+
+    influences: Influences
+    found: TwoWay
+
+
+def measure_over_seeds(kind: Joint, per_seed: Sequence[Answers]) -> TwoWay | None:
+    """A measure over seeds and prompts, with halves; ``None`` where no seed has it.
 
     Args:
         kind: Which measure.
         per_seed: What was said in each seed, about the same items in the same order.
-        seed: Seed of the resampling.
     """
     defined = [items for items in per_seed if is_defined(kind, items)]
-    return over_levels([drawn(kind, defined, seed)], *clusters_of(kind, defined[0])) if defined else None
+    return _level(kind, defined).found if defined else None
 
 
-def is_defined(kind: Resampled, items: Answers) -> bool:
+def difference_over_seeds(
+    kind: Joint, first: Sequence[Answers], second: Sequence[Answers], *, paired_seeds: bool
+) -> TwoWay:
+    """First minus second, joined from the two sides (MOVER, Zou and Donner 2008) with the correlation of their errors.
+
+    The correlation is as if one more item of the smaller class had shown none: so equal answers leave some width.
+
+    Args:
+        kind: Which measure, defined in every seed.
+        first: The first side in each of its seeds.
+        second: The second side in each of its own, about the same items in the same order.
+        paired_seeds: Seed by seed the two sides have the same training seed.
+    """
+    one, two = _level(kind, first), _level(kind, second)
+    n_clusters, clustered = clusters_of(kind, first[0])
+    sides = [one.influences, two.influences]
+    if paired_seeds:
+        sides = [Influences(sides[0].values - sides[1].values, sides[0].cells - sides[1].cells)]
+    found = two_way_of(sides, n_clusters)._replace(clustered=clustered)
+    if one.found.halves is None or two.found.halves is None:
+        return found
+    n_least = smaller_class(_known(kind, first[0]))
+    shared = _correlation(one.found.error, two.found.error, found.error) * (1 - 1 / n_least)
+    (down, up), (below, above) = one.found.halves, two.found.halves
+    halves = (_joined(down, above, shared), _joined(up, below, shared))
+    return found._replace(halves=halves)
+
+
+def is_defined(kind: Joint, items: Answers) -> bool:
     """Whether there is a measure of the items that were not lost."""
     known = _known(kind, items)
     return len(set(known.targets)) > 1 if kind == "auc" else point(kind, known) is not None
 
 
-def drawn(kind: Resampled, per_seed: Sequence[Answers], seed: int) -> Drawn:
-    """A measure that is defined in every seed, and its resamples."""
-    codes = cluster_codes(per_seed[0].clusters, len(per_seed[0].targets))
-    n_clusters = int(codes.max()) + 1
-    numbered = [_known(kind, items._replace(clusters=codes.tolist())) for items in per_seed]
-    values = np.array([point(kind, items) for items in numbered], dtype=np.float64)
-    return Drawn(values, np.stack([draws(kind, items, seed, n_clusters) for items in numbered], axis=1))
-
-
-def over_levels(sides: Sequence[Drawn], n_clusters: int, clustered: bool) -> TwoWay | None:
-    """One side, or the first less the second; ``None`` where most resamples lack a class."""
-    usable = np.all([~np.isnan(side.draws).any(axis=1) for side in sides], axis=0)
-    if usable.mean() < 0.5:
-        return None
-    found = two_way_drawn([side._replace(draws=side.draws[usable]) for side in sides], n_clusters)
-    return found._replace(clustered=clustered)
-
-
-def clusters_of(kind: Resampled, items: Answers) -> tuple[int, bool]:
+def clusters_of(kind: Joint, items: Answers) -> tuple[int, bool]:
     """How many clusters have an item that was not lost, and whether some have several."""
     known = _known(kind, items)
     n_clusters = int(cluster_codes(known.clusters, len(known.targets)).max(initial=-1)) + 1
     return n_clusters, n_clusters < len(known.targets)
 
 
-def n_known(kind: Resampled, items: Answers) -> int:
+def n_known(kind: Joint, items: Answers) -> int:
     """Items that were not lost."""
     return len(_known(kind, items).targets)
 
@@ -74,7 +93,40 @@ def without(items: Answers, lost: NDArray[np.bool_]) -> Answers:
     return items._replace(answers=answers, margins=margins)
 
 
-def _known(kind: Resampled, items: Answers) -> Answers:
+def _level(kind: Joint, per_seed: Sequence[Answers]) -> _Level:
+    codes = cluster_codes(per_seed[0].clusters, len(per_seed[0].targets))
+    estimates = [measure(kind, items) for items in per_seed]
+    values = np.array([estimate.value for estimate in estimates], dtype=np.float64)
+    columns = [as_floats(np.bincount(codes, weights=influence(kind, items))) for items in per_seed]
+    cells = np.stack(columns, axis=1)
+    n_clusters, clustered = clusters_of(kind, per_seed[0])
+    influences = Influences(values, cells)
+    found = two_way_of([influences], n_clusters)._replace(clustered=clustered)
+    return _Level(influences, found._replace(halves=_halves(estimates, cells, found)))
+
+
+def _halves(estimates: Sequence[Estimate], cells: FloatArray, found: TwoWay) -> tuple[float, float] | None:
+    """The seeds' own on average, times the error over one seed's; no less than seeds without a thing in common have."""
+    ends = np.array([(one.value, one.low, one.high) for one in estimates], dtype=np.float64)
+    if np.isnan(ends).any() or found.n_clusters < 2:
+        return None
+    own = found.n_clusters / (found.n_clusters - 1) * float((cells**2).sum()) / len(estimates)
+    ratio = max(found.error**2 / own, 1 / len(estimates)) ** 0.5 if own > FLAT**2 else 1.0
+    return ratio * float((ends[:, 0] - ends[:, 1]).mean()), ratio * float((ends[:, 2] - ends[:, 0]).mean())
+
+
+def _correlation(first: float, second: float, difference: float) -> float:
+    """Of two errors, from theirs and their difference's; 0 where it is negative or one of them is flat."""
+    if min(first, second) <= FLAT:
+        return 0.0
+    return min(1.0, max(0.0, (first**2 + second**2 - difference**2) / (2 * first * second)))
+
+
+def _joined(one: float, two: float, shared: float) -> float:
+    return float(max(0.0, one**2 + two**2 - 2 * shared * one * two) ** 0.5)
+
+
+def _known(kind: Joint, items: Answers) -> Answers:
     """The answers that were not lost: those with a margin, for the AUC."""
     values = items.margins if kind == "auc" and items.margins is not None else items.answers
     return restrict(items, [i for i, value in enumerate(values) if value is not None])

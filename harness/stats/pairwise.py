@@ -1,7 +1,9 @@
 """Pairwise preferences against a baseline: win rate with ties, and length-controlled win rate.
 
 Reads preferences for the first side: 1 a win, 0 a loss, a half a tie (or a judge's probability in between), NaN where
-none could be had. Intervals are over comparisons or their clusters.
+none could be had. Intervals are over comparisons or their clusters. There is no Bradley-Terry model: every comparison
+is with the one baseline, a star, in which a subject's strength over the baseline is the logit of its win rate and no
+other comparison says more of it. Strengths would add something if subjects were compared with each other too.
 Source: Dubois et al. 2024 ("Length-Controlled AlpacaEval").
 """
 

@@ -1,7 +1,7 @@
-"""Seeded resampling of clusters, vectorised: counts and AUCs of resamples, percentile intervals, p values.
+"""Seeded resampling of clusters, vectorised: statistics of counts of resamples, percentile intervals, p values.
 
-A resample is a row of weights, how often each cluster was drawn. A measure that depends on counts alone, and the AUC,
-follow from the weights by matrix products, so no resample is ever built.
+A resample is a row of weights, how often each cluster was drawn. What depends on counts alone follows from the weights
+by a matrix product, so no resample is ever built.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from harness.stats.core import CONFIDENCE, FLAT, FloatArray, IntArray, Interval
 N_RESAMPLES = 2000
 BATCH_WEIGHTS = 4_000_000
 """Weights held at once (8 bytes each)."""
-MOST_CELLS = 1_000_000
-"""Cells of a table of clusters, or of items, that is worth making."""
 KEPT_WEIGHTS = 1_000_000
 """Weights of a set that is kept for the next measure (4 bytes each)."""
 
@@ -67,7 +65,6 @@ def draws_of_counts(
     statistic: OfCounts,
     seed: int,
     n_resamples: int = N_RESAMPLES,
-    n_clusters: int | None = None,
 ) -> FloatArray:
     """The statistic of each resample's column sums.
 
@@ -77,59 +74,11 @@ def draws_of_counts(
         statistic: Counts of shape ``(batch, k)`` → values of shape ``(batch,)``, NaN where undefined.
         seed: Seed of the draws.
         n_resamples: Resamples.
-        n_clusters: Clusters to draw from, where some may have no item here.
     """
-    n_clusters = n_clusters or int(codes.max()) + 1
+    n_clusters = int(codes.max()) + 1
     totals = np.stack([np.bincount(codes, weights=column, minlength=n_clusters) for column in columns.T], axis=1)
     batches = cluster_weights(n_clusters, n_clusters, seed, n_resamples)
     return np.concatenate([statistic(np.asarray(weights @ totals, dtype=np.float64)) for weights in batches])
-
-
-def draws_of_auc(
-    margins: FloatArray, positive: FloatArray, codes: IntArray, seed: int, n_clusters: int | None = None
-) -> FloatArray:
-    """ROC AUC of each resample, ties counting half; NaN where a resample lost a class.
-
-    Args:
-        margins: Score of each item, shape ``(n,)``.
-        positive: 1 for items of the positive class, else 0, shape ``(n,)``.
-        codes: Cluster number of each item, shape ``(n,)``.
-        seed: Seed of the draws.
-        n_clusters: Clusters to draw from, where some may have no item here.
-    """
-    n_clusters = n_clusters or int(codes.max()) + 1
-    n_positive = int(positive.sum())
-    if n_clusters**2 <= MOST_CELLS and n_positive * (positive.size - n_positive) <= MOST_CELLS:
-        return _draws_by_cluster(margins, positive > 0, codes, seed, n_clusters)
-    order = np.argsort(margins, kind="stable")
-    starts = np.unique(margins[order], return_index=True)[1]
-    signs, codes = positive[order], codes[order]
-    draws = []
-    for weights in cluster_weights(n_clusters, max(n_clusters, codes.size), seed):
-        per_item = weights[:, codes]
-        wins = np.add.reduceat(per_item * signs, starts, axis=1)
-        losses = np.add.reduceat(per_item * (1 - signs), starts, axis=1)
-        beaten = np.cumsum(losses, axis=1) - losses / 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            draws.append((wins * beaten).sum(axis=1) / (wins.sum(axis=1) * losses.sum(axis=1)))
-    return np.concatenate(draws)
-
-
-def _draws_by_cluster(
-    margins: FloatArray, positive: NDArray[np.bool_], codes: IntArray, seed: int, n_clusters: int
-) -> FloatArray:
-    """The same from the wins of each cluster's positive items over each other's negative ones: far less to add up."""
-    above, below = margins[positive][:, None], margins[~positive][None, :]
-    wins = (above > below) + 0.5 * (above == below)
-    cells = codes[positive][:, None] * n_clusters + codes[~positive][None, :]
-    table = np.bincount(cells.ravel(), weights=wins.ravel(), minlength=n_clusters**2).reshape(n_clusters, n_clusters)
-    sizes = [np.bincount(codes[side], minlength=n_clusters) for side in (positive, ~positive)]
-    draws = []
-    for weights in cluster_weights(n_clusters, n_clusters, seed):
-        n_pairs = (weights @ sizes[0]) * (weights @ sizes[1])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            draws.append(((weights @ table) * weights).sum(axis=1) / n_pairs)
-    return np.concatenate(draws)
 
 
 def percentile(draws: FloatArray, method: str) -> Interval | None:

@@ -1,7 +1,7 @@
 """The standard error of a mean over training seeds and prompts, two crossed levels that are both drawn.
 
 Reads one table a side: sums and counts of each cluster of prompts (rows) in each seed (columns); or, of a measure that
-is no mean over items, its value in each seed and in each resample of the clusters. A side's value is the mean of its
+is no mean over items, its value in each seed and the influence of each cluster on it. A side's value is the mean of its
 seeds'; the result is the first side less the second, or one side alone (of paired differences). Seeds and clusters each
 add their variance, and what is theirs jointly is counted once (Cameron, Gelbach and Miller 2011; for balanced tables
 the mean squares of a two-way layout). Few seeds are few: Satterthwaite's degrees of freedom, and beside them the error
@@ -25,11 +25,11 @@ class Table(NamedTuple):
     counts: FloatArray
 
 
-class Drawn(NamedTuple):
-    """A measure in each seed, shape ``(n_seeds,)``, and in each resample of the clusters, ``(n_draws, n_seeds)``."""
+class Influences(NamedTuple):
+    """A measure in each seed, shape ``(n_seeds,)``, and each cluster's influence on it, ``(n_clusters, n_seeds)``."""
 
     values: FloatArray
-    draws: FloatArray
+    cells: FloatArray
 
 
 class TwoWay(NamedTuple):
@@ -43,8 +43,9 @@ class TwoWay(NamedTuple):
         n_seeds: Training seeds of the side that has fewer.
         seed_error: The standard error that the seeds alone show, as if prompts were fixed; zero with one seed.
         seed_df: Its degrees of freedom, at least 1.
-        resampled: The value is no mean over items, and the error comes from resamples.
         clustered: Several items of a seed share a cluster.
+        halves: How far the 95 % interval of a measure that is no mean over items reaches down and up, if the error were
+            known exactly.
     """
 
     value: float
@@ -54,8 +55,8 @@ class TwoWay(NamedTuple):
     n_seeds: int
     seed_error: float = 0.0
     seed_df: float = 1.0
-    resampled: bool = False
     clustered: bool = False
+    halves: tuple[float, float] | None = None
 
     @property
     def levels(self) -> str:
@@ -121,16 +122,15 @@ def two_way(*tables: Table) -> TwoWay:
     return _combined([side for side, _ in found], prompts, n_clusters)._replace(clustered=clustered)
 
 
-def two_way_drawn(sides: Sequence[Drawn], n_clusters: int) -> TwoWay:
-    """The same of a measure that is no mean over items, by resamples of the clusters.
+def two_way_of(sides: Sequence[Influences], n_clusters: int) -> TwoWay:
+    """The same of a measure that is no mean over items, by the influence of the clusters.
 
     Args:
-        sides: One or two, whose resamples drew the same clusters.
-        n_clusters: Clusters that were resampled.
+        sides: One or two, with the same clusters in the same order.
+        n_clusters: Clusters that have an item; others have no influence.
     """
-    factor = n_clusters / max(n_clusters - 1, 1)
-    prompts = factor * float(_signed([side.draws.mean(axis=1) for side in sides]).var())
-    return _combined([_of_draws(side, factor) for side in sides], prompts, n_clusters)._replace(resampled=True)
+    prompts = n_clusters / max(n_clusters - 1, 1) * float((_signed([s.cells.mean(axis=1) for s in sides]) ** 2).sum())
+    return _combined([_side_of(*side, n_clusters) for side in sides], prompts, n_clusters)
 
 
 def _signed(of_sides: Sequence[FloatArray]) -> FloatArray:
@@ -167,24 +167,18 @@ def _of_table(table: Table) -> tuple[_Side, FloatArray]:
     """A side, and the influence of each cluster on its value, shape ``(n_clusters,)``."""
     filled = table.counts.sum(axis=0) > 0
     sums, counts = table.sums[:, filled], table.counts[:, filled]
-    n_clusters, n_seeds = int(counts.any(axis=1).sum()), sums.shape[1]
     means = sums.sum(axis=0) / counts.sum(axis=0)
     cells = (sums - counts * means) / counts.sum(axis=0)
-    influence = cells.mean(axis=1)
-    if n_seeds < 2:
-        return _Side(float(means.mean()), 0.0, 0.0, n_seeds), influence
-    factor = n_seeds / (n_seeds - 1) * n_clusters / max(n_clusters - 1, 1)
-    joint = factor * float(((cells - influence[:, None]) ** 2).sum()) / n_seeds
-    return _Side(float(means.mean()), float(means.var(ddof=1)), joint, n_seeds), influence
+    return _side_of(means, cells, int(counts.any(axis=1).sum())), cells.mean(axis=1)
 
 
-def _of_draws(side: Drawn, factor: float) -> _Side:
-    n_seeds = side.values.size
+def _side_of(values: FloatArray, cells: FloatArray, n_clusters: int) -> _Side:
+    n_seeds = values.size
     if n_seeds < 2:
-        return _Side(float(side.values.mean()), 0.0, 0.0, n_seeds)
-    apart = side.draws - side.draws.mean(axis=1, keepdims=True)
-    joint = factor * float(apart.var(axis=0).sum()) / (n_seeds - 1)
-    return _Side(float(side.values.mean()), float(side.values.var(ddof=1)), joint, n_seeds)
+        return _Side(float(values.mean()), 0.0, 0.0, n_seeds)
+    apart = cells - cells.mean(axis=1, keepdims=True)
+    joint = n_clusters / max(n_clusters - 1, 1) * float((apart**2).sum()) / (n_seeds - 1)
+    return _Side(float(values.mean()), float(values.var(ddof=1)), joint, n_seeds)
 
 
 def _seed_parts(sides: Sequence[_Side]) -> list[_Part]:

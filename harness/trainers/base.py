@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from harness.records import Finite, TrainingRecord
-from harness.trainers.external_settings import CommandSettings, OpenAISettings, problem
+from harness.trainers.external_settings import CommandSettings, OpenAISettings, problem, with_named_files
 from harness.trainers.lagrangian import LagrangianSettings
 from harness.trainers.launch_settings import EarlyStoppingSettings, LaunchSettings, config_hash, scaling_problem
 
@@ -65,11 +65,12 @@ class RlhfSettings(BaseModel):
 
     Attributes:
         optimiser: ``rloo`` or ``grpo``.
-        steps: Optimiser steps of the policy.
+        steps: Optimiser steps of the policy, whatever ``epochs``, ``steps`` or ``tokens`` of the trainer say.
         generations: Answers to each prompt of a step; ``batch_size`` counts answers and is a multiple of it.
-        kl: Weight of the KL divergence from the base.
+        kl: Weight of the KL divergence from the base; 0 only measures it.
         temperature: Of the policy's answers while it learns.
-        max_new_tokens: Their length.
+        max_new_tokens: Their length. A prompt that leaves no room for it within ``max_length`` and the model's context
+            is dropped and counted.
         reward_epochs: Passes of the reward model over the pairs.
         reward_batch_size: Pairs a step.
         reward_learning_rate: Peak learning rate of the reward model.
@@ -106,16 +107,18 @@ class TrainerSettings(BaseModel):
         epochs: Passes over the records; or
         steps: Optimiser steps; or
         tokens: Tokens to read, prompts and all passes counted, to the nearest whole step. Exactly one of the three;
-            none of them says how long RLHF takes (``rlhf.steps``), and ``tokens`` does not go with ``sft_first``, of
-            which two objectives would each read them all.
+            none of them says how long RLHF takes (``rlhf.steps``), so that equal budgets leave it out and the report
+            says how many tokens it read; ``tokens`` does not go with ``sft_first``, of which two objectives would each
+            read them all.
         batch_size: Records a step, over all processes.
         micro_batch_size: Records that a device reads at once; gradients of several make up a step. All its records of
             a step where absent (with ``packing`` one block).
         learning_rate: Peak learning rate, reached after ``warmup_steps``.
-        schedule: How it falls afterwards.
+        schedule: How it falls afterwards, if it does.
         weight_decay: AdamW's.
         max_length: Longest record in tokens; a longer one is dropped and counted, never cut.
-        lora: Adapters instead of all weights; merged into the checkpoint at the end.
+        lora: Adapters instead of all weights; merged into the checkpoint at the end, and kept beside it where the base
+            is one that lasts (not with ``sft_first``).
         dtype: Of the arithmetic and of the checkpoint; weights that train are float32 until they are saved.
         gradient_checkpointing: Trades time for memory.
         packing: Supervised: records that do not see one another share blocks of ``max_length`` tokens; ``batch_size``
@@ -197,6 +200,15 @@ class TrainerSettings(BaseModel):
         """Passes over the records that so many steps are; the last one may be part of one."""
         return n_steps / math.ceil(n_records / self.batch_size)
 
+    def rlhf_problem(self) -> str | None:
+        """What keeps a policy from training with these settings, as one line that begins with the field's name."""
+        if self.batch_size % self.rlhf.generations == 0:
+            return None
+        return (
+            f"batch_size {self.batch_size} counts the answers of a step and is no multiple of rlhf.generations "
+            f"{self.rlhf.generations}, the answers to each prompt: set it to a multiple of {self.rlhf.generations}"
+        )
+
     def all_steps(self, objective: Objective, kinds: Mapping[str, int]) -> int:
         """Optimiser steps of a whole training, a reward model's and a first supervised stage's included.
 
@@ -219,7 +231,7 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the weights, of trainer settings or of some that replace others.
 
     How often a training is saved does not, nor does `UNDECIDED`. A user's own configuration file does by its text,
-    wherever it lies.
+    wherever it lies, and so do the text files that ``command.arguments`` name.
 
     Raises:
         UserError: ``launch.config`` names a file that cannot be read.
@@ -233,6 +245,8 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
                 continue
         if name == "launch" and isinstance(value, Mapping) and (text := config_hash(value.get("config"))) is not None:
             value = {**value, "config": text}
+        if name == "command" and isinstance(value, Mapping):
+            value = with_named_files(value)
         if name != "save_steps":
             found[name] = value
     return found

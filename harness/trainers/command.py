@@ -11,7 +11,6 @@ taken stays until it is mended or deleted. Appends what the program prints to ``
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections import Counter
@@ -28,8 +27,9 @@ from harness.records import Finite, Record, TrainingRecord, content_hash
 from harness.store import write_atomic
 from harness.trainers.adapters import is_adapter, merge
 from harness.trainers.base import Objective, TrainerSettings, TrainResult
-from harness.trainers.export import FORMATS, format_of, write_dataset_info, write_export
-from harness.trainers.external_settings import CommandSettings, FormatName, filled
+from harness.trainers.command_output import check_trained, check_weights
+from harness.trainers.export import FORMATS, format_of, special_tokens_of, write_dataset_info, write_export
+from harness.trainers.external_settings import CommandSettings, FormatName, filled, named_files
 from harness.trainers.program import exit_status, run_program
 
 MANIFEST = "manifest.json"
@@ -40,8 +40,9 @@ class Manifest(Record):
     """What a taken checkpoint is.
 
     Attributes:
-        key: SHA-256 of settings, objective, data, base and seed.
+        key: SHA-256 of settings, files, objective, data, base and seed.
         arguments: The program and its arguments, with their placeholders.
+        files: SHA-256 of the text files that they name; a script that was edited trains anew.
         objective: What was trained for.
         format: Of the records.
         data: SHA-256 of their file.
@@ -56,6 +57,7 @@ class Manifest(Record):
 
     key: str
     arguments: tuple[str, ...]
+    files: dict[str, str] = Field(default_factory=dict)
     objective: Objective
     format: FormatName
     data: str
@@ -201,9 +203,11 @@ class _Training(NamedTuple):
             raise UserError(f"it left nothing in {self.output}")
         if is_adapter(self.output):
             merge(self.base, self.output, self.merged)
+            check_trained(self.base, self.merged)
             return self.merged
         check_checkpoint(self.output)
         check_weights(self.output)
+        check_trained(self.base, self.output)
         _keep_files(self.output)
         return self.output
 
@@ -226,10 +230,12 @@ def _training(
     new = work.with_name(f"{work.name}.data")
     shutil.rmtree(new, ignore_errors=True)
     file = new / f"{name}{FORMATS[name].suffix}"
-    made = write_export(file, records, name, chat=chat)
+    special = special_tokens_of(base) if FORMATS[name].spelled(chat) else None
+    made = write_export(file, records, name, chat=chat, special=special)
     write_dataset_info(new, file.name, name)
     data, base_hash = hashlib.sha256(file.read_bytes()).hexdigest(), weights_hash(base)
-    key = content_hash([settings.identity(), objective, name, data, base_hash, seed])
+    files = named_files(command.arguments)
+    key = content_hash([settings.identity(), files, objective, name, data, base_hash, seed])
     if not (work / "key").is_file() or (work / "key").read_text(encoding="ascii") != key:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(work / "data", ignore_errors=True)
@@ -237,8 +243,8 @@ def _training(
     os.replace(new, work / "data")
     write_atomic(work / "key", key)
     asked = Manifest(
-        key=key, arguments=command.arguments, objective=objective, format=name, data=data, n_rows=len(made.rows),
-        n_left_out=made.n_left_out, base=base_hash, seed=seed, weights="",
+        key=key, arguments=command.arguments, files=files, objective=objective, format=name, data=data,
+        n_rows=len(made.rows), n_left_out=made.n_left_out, base=base_hash, seed=seed, weights="",
     )  # fmt: skip
     return _Training(asked, command, base, out, work)
 
@@ -250,26 +256,6 @@ def _taken(out: Path, key: str) -> Manifest | None:
     except (OSError, ValidationError):
         return None
     return found if found.key == key and found.weights == weights_hash(out) else None
-
-
-def check_weights(folder: Path) -> None:
-    """Raises a `UserError` for weights that are cut short or of which a part is missing."""
-    from safetensors import SafetensorError, safe_open
-
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="numpy"):
-                pass
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged ({error})") from None
-    for index in folder.glob("*.safetensors.index.json"):
-        try:
-            parts = set(json.loads(index.read_bytes())["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{index} is no index of weights") from None
-        for name in sorted(parts):
-            if not (folder / name).is_file():
-                raise UserError(f"{folder} has no {name}, which its index names")
 
 
 def _keep_files(folder: Path) -> None:

@@ -1,10 +1,12 @@
 """Training records in the formats that other trainers read.
 
 Writes one file: JSON (a list) for the Alpaca and ShareGPT families, else JSONL. A prompt is what the model reads, word
-for word: where the run's templates have rendered it already, the other trainer must add no template of its own (for
-LLaMA-Factory ``template: empty``); with chat templates it is the user's turn, and TRL's formats then hold messages. The
-end-of-text token is the other trainer's to add. Formats without preferences refuse records of bad answers, so that none
-is ever taught; formats of pairs leave out, and count, what is in no pair.
+for word. With chat templates it is the user's turn, TRL's formats hold messages, and the other trainer applies the
+model's chat template. Else the run's templates have rendered it, and the other trainer must add none of its own: the
+Alpaca and ShareGPT families are then made for LLaMA-Factory's ``template: empty``, which adds no token at all, so that
+the base's special tokens stand in them as text; in the other formats they are the other trainer's to add (TRL, axolotl
+and torchtune do). Formats without preferences refuse records of bad answers, so that none is ever taught; formats of
+pairs leave out, and count, what is in no pair.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 from harness.errors import UserError
 from harness.records import TrainingRecord
 from harness.store import write_atomic
-from harness.tokens import Pair
+from harness.tokens import Pair, SpecialTokens, special_tokens
 from harness.trainers.base import Objective
 from harness.trainers.external_settings import FormatName
 from harness.trainers.trl_preference import preference_pairs
@@ -50,6 +52,10 @@ class Format(NamedTuple):
     pairs: bool = False
     rejects: bool = False
     dataset_info: Row | None = None
+
+    def spelled(self, chat: bool) -> bool:
+        """Whether the base's special tokens stand in it as text: in what LLaMA-Factory reads, but for chats."""
+        return self.dataset_info is not None and not chat
 
 
 def _turn(role: str, text: str) -> list[Row]:
@@ -148,18 +154,41 @@ def format_of(objective: Objective) -> FormatName:
     return _OF_OBJECTIVE[objective]
 
 
-def export(records: Sequence[TrainingRecord], name: FormatName, *, chat: bool) -> Export:
+def special_tokens_of(base: Path) -> SpecialTokens:
+    """The special tokens of a base, for the formats in which they stand as text.
+
+    Raises:
+        UserError: The base has no tokenizer that can be read, or it has no end-of-text token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError):
+        raise UserError(
+            f"{base}: no tokenizer can be read there, and the Alpaca and ShareGPT formats hold its end-of-text token; "
+            "bring the base back, or choose prompt_completion or preference"
+        ) from None
+    return special_tokens(tokenizer)
+
+
+def export(
+    records: Sequence[TrainingRecord], name: FormatName, *, chat: bool, special: SpecialTokens | None = None
+) -> Export:
     """Records as the rows of a format.
 
     Args:
         records: What to learn, in order.
         name: The format.
         chat: Prompts are user turns for a chat template, not text that is rendered already.
+        special: What is to stand around prompt and answer, where the format is `Format.spelled`.
 
     Raises:
         UserError: The format cannot carry them, or no row is left.
     """
     form = FORMATS[name]
+    if special is not None:
+        records = [_spelled(record, special) for record in records]
     if form.pairs:
         made = Export([form.row(pair, chat) for pair in preference_pairs(records)], _n_single(records))
     else:
@@ -185,9 +214,18 @@ def export_text(rows: Sequence[Row], suffix: str) -> str:
     return "".join(f"{line}\n" for line in lines) if suffix == ".jsonl" else "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-def write_export(path: Path, records: Sequence[TrainingRecord], name: FormatName, *, chat: bool) -> Export:
+def _spelled(record: TrainingRecord, special: SpecialTokens) -> TrainingRecord:
+    begin = "" if record.prompt.startswith(special.begin) else special.begin
+    return record.model_copy(
+        update={"prompt": f"{begin}{record.prompt}", "completion": f"{record.completion}{special.end}"}
+    )
+
+
+def write_export(
+    path: Path, records: Sequence[TrainingRecord], name: FormatName, *, chat: bool, special: SpecialTokens | None = None
+) -> Export:
     """Writes records to a file in a format; see `export`."""
-    made = export(records, name, chat=chat)
+    made = export(records, name, chat=chat, special=special)
     write_atomic(path, export_text(made.rows, FORMATS[name].suffix))
     return made
 

@@ -6,9 +6,11 @@ for and the block leaves out.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -31,6 +33,7 @@ PLACEHOLDERS = (
     *("max_length", "objective", "device"),
 )
 _PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}|\{([a-z_]+)\}")
+_PROBE_BYTES = 8192
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -44,12 +47,35 @@ def placeholders(arguments: tuple[str, ...]) -> set[str]:
     return {match[2] for argument in arguments for match in _PLACEHOLDER.finditer(argument) if match[2]}
 
 
+def named_files(arguments: Sequence[str]) -> dict[str, str]:
+    """Argument → SHA-256, hex, of the text file that it names, alone or after ``=``: scripts and configurations.
+
+    Files with a zero byte at their beginning (interpreters, weights) are not read: their names tell enough.
+    """
+    found = {}
+    for argument in arguments:
+        for name in (argument, argument.partition("=")[2]):
+            if name and os.path.isfile(name):
+                with open(name, "rb") as file:
+                    if b"\0" not in file.read(_PROBE_BYTES):
+                        file.seek(0)
+                        found[argument] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def with_named_files(command: Mapping[str, Any]) -> dict[str, Any]:
+    """A dumped block ``command`` with the hashes of the files that its arguments name, if they name any."""
+    files = named_files(command.get("arguments", ()))
+    return {**command, **({"files": files} if files else {})}
+
+
 class CommandSettings(BaseModel):
     """A program that trains.
 
     Attributes:
         arguments: The program and its arguments, run without a shell in the working directory. ``{data}`` is the
-            file of records, ``{out}`` the folder for the checkpoint; see ``PLACEHOLDERS`` for the others.
+            file of records, ``{out}`` the folder for the checkpoint; see ``PLACEHOLDERS`` for the others. Text files
+            that they name decide what is trained by their content (see `named_files`), what those read does not.
         format: Of ``{data}``; the one of TRL that suits what is trained for, where absent.
         manifest: Who writes ``manifest.json`` into ``{out}``. ``program``: it says what it did, and that is held
             against what it was asked. ``harness``: for programs that write none; the harness then writes it alone.

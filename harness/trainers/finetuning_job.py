@@ -2,7 +2,8 @@
 
 Reads and writes one file a training, replaced before and after every step, so that a process that is killed at any
 moment goes on with the job that it asked for and never asks for a second one. The uploaded file belongs to this job
-alone, so a job whose answer was lost is found in the server's list by its file.
+alone, so a job whose answer was lost is found in the server's list by its file. Jobs that came to nothing stay in the
+file, for they may have been billed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ LIVE = (None, "succeeded")
 """How a job may stand that is not to be begun anew."""
 
 
+class EndedJob(BaseModel):
+    """A job that came to nothing; fields as in `Job`."""
+
+    model_config = ConfigDict(extra="forbid")
+    job_id: str
+    ended: str
+    trained_tokens: int | None = None
+
+
 class Job(BaseModel):
     """One job.
 
@@ -39,6 +49,7 @@ class Job(BaseModel):
         model: The name of the trained model.
         trained_tokens: Billed, where the server says so.
         result_files: Where the server keeps the curves.
+        earlier: Jobs of the same training before this one, the oldest first.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,6 +62,13 @@ class Job(BaseModel):
     model: str | None = None
     trained_tokens: int | None = None
     result_files: tuple[str, ...] = ()
+    earlier: tuple[EndedJob, ...] = ()
+
+    def billed_tokens(self) -> int | None:
+        """Tokens of this job and of those before it; ``None`` where the server does not say it of each."""
+        told = [self.trained_tokens, *(one.trained_tokens for one in self.earlier)]
+        known = [tokens for tokens in told if tokens is not None]
+        return sum(known) if len(known) == len(told) else None
 
 
 class JobFile:
@@ -75,7 +93,7 @@ class JobFile:
                 f"{self.path}: is not readable, so a job that is paid for may be unknown; look at the provider's list "
                 "of fine-tuning jobs, then delete the file and a new job is begun"
             ) from None
-        return job if job.ended in LIVE else Job(key=self.key, made_at=time.time())
+        return job if job.ended in LIVE else Job(key=self.key, made_at=time.time(), earlier=_with(job))
 
     def save(self, job: Job) -> None:
         """Writes how far it has come, durable when it returns."""
@@ -128,3 +146,10 @@ class JobFile:
             if found.created_at < job.made_at - _DAY_SECONDS:
                 return None
         return None
+
+
+def _with(job: Job) -> tuple[EndedJob, ...]:
+    """The jobs before a new one: those before this one, and this one where the server took it."""
+    if job.job_id is None or job.ended is None:
+        return job.earlier
+    return (*job.earlier, EndedJob(job_id=job.job_id, ended=job.ended, trained_tokens=job.trained_tokens))

@@ -1,7 +1,8 @@
 """The training ledger: what one training read, computed and took. Never part of a result's identity.
 
 Writes ``train/<subject>/<seed>/ledger.json`` beside the checkpoint. Steps and tokens are what the trainer measured
-(``n_steps``, ``n_tokens``, ``n_loss_tokens_seen``; what it did not measure stays absent), time and memory `Meter`'s.
+(``n_steps``, ``n_tokens``, ``n_loss_tokens_seen``, ``cost_usd``; what it did not measure stays absent), time and memory
+`Meter`'s.
 The compute is the usual estimate: 6 N T floating-point operations for T tokens through forward and backward passes of a
 model with N parameters outside its embeddings (Kaplan 2020), 4 N T where only adapters learn, for then no gradient of
 the frozen weights is taken. It leaves out attention over long contexts, answers that a policy writes while it learns,
@@ -45,6 +46,7 @@ class LedgerEntry(Record):
         memory: Whose: the process's resident memory (``rss``), that of a program it started, or the GPU's; that of all
             processes of a launched training together.
         device: What computed, each of them where there are several.
+        cost_usd: What a service billed, jobs that came to nothing included; ``None`` where that is not known.
     """
 
     trainer: str
@@ -57,6 +59,7 @@ class LedgerEntry(Record):
     peak_memory_bytes: int | None = None
     memory: Literal["rss", "cuda"]
     device: str
+    cost_usd: Finite | None = None
 
 
 class Meter:
@@ -127,6 +130,7 @@ def ledger_entry(
         peak_memory_bytes=peak_memory_bytes or meter.peak_memory_bytes,
         memory="cuda" if meter.on_gpu else "rss",
         device=f"{settings.launch.processes} × {meter.device}" if settings.launch else meter.device,
+        cost_usd=metrics.get("cost_usd"),
     )
 
 

@@ -40,6 +40,7 @@ _FORMATS: dict[Objective, FormatName] = {"sft": "openai_chat", "dpo": "openai_pr
 _PASSING = (Kind.BUSY, Kind.OVERLOADED, Kind.AGAIN, Kind.UNREACHABLE)
 _REQUEST_SECONDS = 600.0
 _MAX_WAIT = 60.0  # seconds between two looks at a job
+_NAMELESS_LOOKS = 5  # at a job that has succeeded, until its model has a name
 _TOKENS = 1e6
 T = TypeVar("T")
 
@@ -150,7 +151,7 @@ class _Session(NamedTuple):
             open_still = job.asked and job.ended is None
             what = "; a job may exist, and the same command looks again" if open_still else ""
             raise UserError(f"trainer openai, model '{order.own.model}': {denied}{what}") from None
-        wait = self.poll_seconds
+        wait, n_nameless = self.poll_seconds, 0
         while job.ended is None:
             time.sleep(wait)
             wait = min(_MAX_WAIT, 1.5 * wait)
@@ -158,6 +159,12 @@ class _Session(NamedTuple):
                 found = self._patiently(lambda: file.look(self.client, job))
             except _Denied as denied:
                 raise UserError(f"fine-tuning job {job.job_id}: {denied}; the same command takes it up") from None
+            n_nameless += found.status == "succeeded" and job.ended is None
+            if n_nameless == _NAMELESS_LOOKS:
+                raise UserError(
+                    f"fine-tuning job {job.job_id} succeeded, but the server names no model (fine_tuned_model): look "
+                    "for it at the provider; the same command asks again"
+                )
         if job.ended == "succeeded":
             return job
         why = wire.safe(found.error.message or found.error.code, self.server) if found.error else "no reason given"
@@ -243,12 +250,16 @@ def _write(out: Path, order: _Order, job: Job, curves: dict[str, list[float]]) -
 
 
 def _metrics(order: _Order, job: Job, curves: dict[str, list[float]]) -> dict[str, float]:
-    """What is known of the training; what the server does not say is absent."""
+    """What is known of the training; what the server does not say is absent. Jobs that came to nothing cost, too."""
     metrics = {"n_records": float(order.n_rows)}
     if losses := curves.get("loss"):
         metrics |= {"n_steps": float(len(losses)), "loss_first": losses[0], "loss_last": losses[-1]}
     if job.trained_tokens is not None:
         metrics["n_tokens"] = float(job.trained_tokens)
-        if order.own.price is not None:
-            metrics["cost_usd"] = job.trained_tokens * order.own.price / _TOKENS
+    billed = job.billed_tokens()
+    if job.earlier:
+        metrics["n_earlier_jobs"] = float(len(job.earlier))
+        metrics |= {"n_billed_tokens": float(billed)} if billed is not None else {}
+    if billed is not None and order.own.price is not None:
+        metrics["cost_usd"] = billed * order.own.price / _TOKENS
     return metrics

@@ -37,6 +37,7 @@ class Session(NamedTuple):
         scratch: A folder for what is not kept; with ``save_steps`` it outlives an interrupted training.
         progress: Called after each optimiser step.
         processes: Those that train together.
+        passing_base: The base is a stage of this very training and goes with it.
     """
 
     base: Path
@@ -48,6 +49,7 @@ class Session(NamedTuple):
     scratch: Path
     progress: Callable[[], None]
     processes: Processes = Processes()
+    passing_base: bool = False
 
     @property
     def context(self) -> int:
@@ -140,7 +142,7 @@ def arguments(session: Session, **own: Any) -> dict[str, Any]:
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": batch_size // (at_once * session.processes.n),
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": settings.schedule,
+        "lr_scheduler_type": _schedule(settings),
         "warmup_steps": settings.warmup_steps,
         "weight_decay": settings.weight_decay,
         "bf16": settings.dtype == "bfloat16",
@@ -156,6 +158,12 @@ def arguments(session: Session, **own: Any) -> dict[str, Any]:
         "disable_tqdm": True,
         **own,
     }
+
+
+def _schedule(settings: TrainerSettings) -> str:
+    """What transformers calls it; its ``constant`` knows no warmup."""
+    warmed = settings.schedule == "constant" and settings.warmup_steps > 0
+    return "constant_with_warmup" if warmed else settings.schedule
 
 
 def _at_once(session: Session, batch_size: int) -> int:
@@ -277,6 +285,8 @@ def _write(trained: Trained, session: Session, out: Path) -> None:
             shutil.rmtree(new / "merged")
         else:
             model = model.merge_and_unload()
+        if session.passing_base:  # on the base that the user knows they would make another model
+            shutil.rmtree(new / "adapter")
     base = AutoConfig.from_pretrained(session.base, trust_remote_code=False)
     model.config.use_cache = bool(getattr(base, "use_cache", True))  # else it is saved off and the model writes slowly
     model.to(getattr(torch, settings.dtype)).save_pretrained(new)

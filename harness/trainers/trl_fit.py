@@ -1,7 +1,8 @@
 """One training with TRL, in this process or in one of several: from a base and records to a whole checkpoint.
 
 The checkpoint holds safetensors, tokenizer and generation settings, its curves ``training_log.json`` (name → a value a
-step; ``dev_loss`` a value a measurement), and with LoRA the adapter itself under ``adapter/``.
+step; ``dev_loss`` a value a measurement), and with LoRA the adapter itself under ``adapter/``, but for ``sft_first``:
+then it belongs to a base that the first stage made and nobody keeps.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Job(BaseModel):
                     raise UserError(f"trainer.{name} is for supervised methods; set it to null for {self.objective}")
         if self.objective == "rlhf" and settings.save_steps is not None:
             raise UserError("trainer.save_steps: RLHF does not go on from a checkpoint; set it to null for rlhf")
+        if self.objective == "rlhf" and (wrong := settings.rlhf_problem()):
+            raise UserError(f"trainer.{wrong}")
         if self.objective == "rlhf" and launch and launch.config is not None:
             raise UserError("trainer.launch.config: RLHF holds its models whole on every device; leave config out")
         if self.objective == "kto" and settings.micro_batch_size is not None:
@@ -91,7 +94,7 @@ def fit(
     first: dict[str, float] = {}
     if settings.sft_first and job.objective != "sft":
         first = _warmed(session._replace(scratch=work / "first"), records, work / "base")
-        session = session._replace(base=work / "base")
+        session = session._replace(base=work / "base", passing_base=True)
     trained = _OBJECTIVES[job.objective](session, records)
     save(trained, session, out)
     return {**first, **trained.counts}

@@ -2,13 +2,15 @@
 
 TRL has no PPO trainer any more; the optimiser is RLOO (Ahmadian 2024) or GRPO (Shao 2024), and the recipe says which.
 The reward model is a head on the same base, fitted to the pairs by the Bradley–Terry loss; the policy answers the
-prompts of all records. The curves of reward, KL and length show where the policy learns to please the reward model
-rather than to answer well. With ``rlhf.lagrangian`` a cost model joins it: see `harness.trainers.lagrangian`.
+prompts of all records that leave room for an answer. The curves of reward, KL and length show where the policy learns
+to please the reward model rather than to answer well. With ``rlhf.lagrangian`` a cost model joins it: see
+`harness.trainers.lagrangian`.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -36,6 +38,7 @@ from harness.trainers.trl_preference import evenly, fitting_pairs
 
 Row = dict[str, Any]
 _SCORED_AT_ONCE = 64
+_NO_PENALTY = sys.float_info.min  # vanishes beside any reward; TRL measures no KL where its weight is 0 itself
 _UNUSED = re.compile(r"(?i)pad|reserved|unused|placeholder|dummy|control_")  # tokens that no text holds
 _LOGGED = {"loss": "loss", "reward": "reward", "kl": "kl", "length": "completions/mean_length"}
 _LOGGED_CONSTRAINED = {**_LOGGED, "reward": "helpfulness", "cost": "cost", "lambda": "lambda"}
@@ -60,13 +63,40 @@ class _Scoring(NamedTuple):
 
 
 def rlhf(session: Session, records: Sequence[TrainingRecord]) -> Trained:
-    """Trains the reward model on the pairs among the records, then the policy on all their prompts."""
+    """Trains the reward model on the pairs among the records, then the policy on all their prompts.
+
+    Raises:
+        UserError: No pair fits, or fewer prompts than a step takes.
+    """
+    asked = list(dict.fromkeys(record.prompt for record in records))
+    prompts = _fitting_prompts(session, asked)
     lagrangian = session.settings.rlhf.lagrangian
     scoring = _plain(session, records) if lagrangian is None else _constrained(session, records, lagrangian)
-    policy = _policy(session, list(dict.fromkeys(record.prompt for record in records)), scoring)
+    policy = _policy(session, prompts, scoring)
     read = policy.counts["n_tokens"] + sum(n for name, n in scoring.counts.items() if name.endswith("_n_tokens"))
     counts = {**scoring.counts, **policy.counts, "n_tokens": read}
+    counts["n_prompts_dropped_too_long"] = float(len(asked) - len(prompts))
     return Trained(policy.model, {**policy.curves, **scoring.curves}, counts)
+
+
+def _fitting_prompts(session: Session, prompts: Sequence[str]) -> list[str]:
+    """The prompts that leave room for an answer, in order.
+
+    Raises:
+        UserError: A step takes more.
+    """
+    settings, longest = session.settings, session.longest
+    room = longest - settings.rlhf.max_new_tokens
+    found = [one for one in prompts if len(prompt_tokens(session.tokenizer, one, session.chat)) <= room]
+    n_taken = settings.batch_size // settings.rlhf.generations
+    if len(found) < n_taken:
+        raise UserError(
+            f"{session.base}: a step of RLHF takes {n_taken} prompts (trainer.batch_size {settings.batch_size} / "
+            f"rlhf.generations {settings.rlhf.generations}), and of {len(prompts)} {len(found)} leave room for "
+            f"rlhf.max_new_tokens {settings.rlhf.max_new_tokens} within {longest} tokens (max_length, context): lower "
+            f"{'trainer.batch_size' if len(found) == len(prompts) else 'rlhf.max_new_tokens or trainer.batch_size'}"
+        )
+    return found
 
 
 def _plain(session: Session, records: Sequence[TrainingRecord]) -> _Scoring:
@@ -153,6 +183,8 @@ def _scorer(
         peft_config=lora(session.settings, "SEQ_CLS"),
         **given,
     )
+    for weight in trainer.model.parameters():  # the head of a bfloat16 base: it would lose its steps to rounding
+        weight.data = weight.data.float() if weight.requires_grad else weight.data
     log = run(trainer, session)
     return _Scorer(trainer.model.eval(), log)
 
@@ -200,13 +232,14 @@ def _scores(model: Any, rows: Sequence[list[int]]) -> list[float]:
     import torch
 
     pad = model.config.get_text_config().pad_token_id
+    half = any(weight.dtype == torch.bfloat16 for weight in model.parameters())
     scores: list[float] = []
     for start in range(0, len(rows), _SCORED_AT_ONCE):
         batch = rows[start : start + _SCORED_AT_ONCE]
         width = max(map(len, batch))
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in batch], device=model.device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch], device=model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, half):  # as it was trained
             scores += model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist()
     return scores
 
@@ -229,7 +262,7 @@ def _policy(session: Session, prompts: Sequence[str], scoring: _Scoring) -> Trai
         "num_generations": settings.generations,
         "max_completion_length": settings.max_new_tokens,
         "temperature": settings.temperature,
-        "beta": settings.kl,
+        "beta": settings.kl or _NO_PENALTY,
         "shuffle_dataset": True,
     }
     trainer = silent(trainer_class, _tokenize_prompts=tokenised)(

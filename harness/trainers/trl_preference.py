@@ -6,7 +6,9 @@ Records of kind ``chosen`` and ``rejected`` with the same source and prompt are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
@@ -75,22 +77,38 @@ def dpo(session: Session, records: Sequence[TrainingRecord]) -> Trained:
 
 
 def kto(session: Session, records: Sequence[TrainingRecord]) -> Trained:
-    """Trains on single answers; the rarer side is weighted up to equal the other."""
-    from trl import KTOConfig, KTOTrainer
+    """Trains on single answers; the rarer side is weighted up to equal the other.
 
-    rows = []
+    Raises:
+        UserError: The answers that fit are all good, all bad, all to one prompt, or fewer than a step takes.
+    """
+    from trl import KTOConfig, KTOTrainer
+    from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
+
+    rows: list[dict[str, Any]] = []
     pairs = [Pair(one.prompt, one.completion, one.completion) for one in records]
     tokens = pair_rows(session.tokenizer, pairs, session.longest, session.chat)
     for row in tokens.rows:
         desirable = records[row["position"]].kind != "rejected"
-        rows.append({"prompt_ids": row["prompt_ids"], "completion_ids": row["chosen_ids"], "label": desirable})
+        answer = {"prompt_ids": row["prompt_ids"], "completion_ids": row["chosen_ids"], "label": desirable}
+        rows.append({"place": len(rows), **answer})
     n_good = sum(row["label"] for row in rows)
     if not 0 < n_good < len(rows):
         raise UserError(f"{session.base}: KTO needs good and bad answers ({n_good} good of {len(rows)})")
     size = session.settings.batch_size
     if len(rows) < size:
         raise UserError(f"{session.base}: {len(rows)} answers are fewer than trainer.batch_size ({size})")
-    add_neighbours(rows, size)
+    prompts = [tuple(row["prompt_ids"]) for row in rows]
+    if len(set(prompts)) == 1:
+        raise UserError(f"{session.base}: KTO estimates its KL from answers to other prompts, and there is one prompt")
+    order = Shuffled(prompts, size, session.seed)
+    pad = session.tokenizer.pad_token_id
+    batches = DataCollatorForUnpairedPreference(session.tokenizer.eos_token_id if pad is None else pad)
+
+    def collate(group: list[dict[str, Any]]) -> Any:
+        mismatched = (rows[order.neighbours[row["place"]]]["completion_ids"] for row in group)
+        return batches([{**row, "KL_completion_ids": ids} for row, ids in zip(group, mismatched, strict=True)])
+
     n_bad = len(rows) - n_good
     own = {
         "beta": session.settings.beta,
@@ -98,9 +116,58 @@ def kto(session: Session, records: Sequence[TrainingRecord]) -> Trained:
         "max_steps": _n_steps(session, rows),
         "desirable_weight": max(1.0, n_bad / n_good),
         "undesirable_weight": max(1.0, n_good / n_bad),
+        "remove_unused_columns": False,
     }
     counts = {"n_records": float(len(rows)), "n_dropped_too_long": float(tokens.n_too_long)}
-    return _optimise(session, _Rows(rows, counts), KTOTrainer, KTOConfig, own)
+    trainer = silent(KTOTrainer, _get_train_sampler=lambda *_: order)
+    return _optimise(session, _Rows(rows, counts), trainer, KTOConfig, own, data_collator=collate)
+
+
+class Shuffled:
+    """An order of the rows for each epoch, and in it the neighbours of whose answers KTO estimates the KL.
+
+    Attributes:
+        neighbours: Row → a row that answers another prompt, of the epoch that is read.
+    """
+
+    def __init__(self, prompts: Sequence[Hashable], size: int, seed: int) -> None:
+        """Takes the prompt of each row, the rows of a step, and what decides the orders."""
+        self.prompts, self.size, self.seed, self.epoch = prompts, size, seed, 0
+        self.neighbours: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(len(self.prompts)))
+        random.Random(f"{self.seed} {self.epoch}").shuffle(order)
+        self.neighbours = neighbours(order, self.prompts, self.size)
+        self.set_epoch(self.epoch + 1)
+        yield from order
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that is read next; it counts on by itself."""
+        self.epoch = epoch
+
+
+def neighbours(order: Sequence[int], prompts: Sequence[Hashable], size: int) -> dict[int, int]:
+    """Row → the nearest one before it, around its batch, that answers another prompt.
+
+    Where its batch has no other prompt, the nearest one before the batch, around the whole order.
+
+    Args:
+        order: The rows of an epoch; batch after batch is read.
+        prompts: Of each row; two at least are different.
+        size: Rows of a batch.
+    """
+    found = {}
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        for place, row in enumerate(batch):
+            around = (batch[place - far] for far in range(1, len(batch)))
+            before = (order[start - far] for far in range(1, len(order)))
+            found[row] = next(other for other in chain(around, before) if prompts[other] != prompts[row])
+    return found
 
 
 def evenly(trainer: type[Any], loss: Callable[..., Any] | None = None) -> dict[str, Any]:
@@ -127,24 +194,14 @@ def evenly(trainer: type[Any], loss: Callable[..., Any] | None = None) -> dict[s
     return {"get_batch_samples": get_batch_samples, "compute_loss": compute_loss}
 
 
-def add_neighbours(rows: Sequence[dict[str, Any]], size: int) -> None:
-    """Adds ``KL_completion_ids``, of which KTO estimates the KL: to each prompt the answer of a neighbour in its batch.
-
-    A last batch of one row has its neighbour in the batch before.
-    """
-    for start in range(0, len(rows), size):
-        group = rows[start : start + size]
-        for place, row in enumerate(group):
-            neighbour = group[place - 1] if len(group) > 1 else rows[start - 1]
-            row["KL_completion_ids"] = neighbour["completion_ids"]
-
-
 def _n_steps(session: Session, rows: Sequence[dict[str, Any]]) -> int:
     answers = [(len(row["prompt_ids"]), len(row[name])) for row in rows for name in _ANSWERS if name in row]
     return session.settings.n_steps(len(rows), sum(prompt + answer for prompt, answer in answers))
 
 
-def _optimise(session: Session, found: _Rows, trainer: Any, config: Any, own: dict[str, Any]) -> Trained:
+def _optimise(
+    session: Session, found: _Rows, trainer: Any, config: Any, own: dict[str, Any], **given: Any
+) -> Trained:  # fmt: skip
     from datasets import Dataset
     from transformers import set_seed
 
@@ -156,6 +213,7 @@ def _optimise(session: Session, found: _Rows, trainer: Any, config: Any, own: di
         train_dataset=Dataset.from_list([{k: v for k, v in row.items() if k not in _NOT_READ} for row in found.rows]),
         processing_class=session.tokenizer,
         peft_config=lora(session.settings),
+        **given,
     )
     log = run(made, session)
     names = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies", "kl": "kl"}

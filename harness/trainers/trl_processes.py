@@ -77,11 +77,12 @@ def share_out(trainer: Any, batch_size: int, seed: int, step: int) -> None:
     """Makes a trainer read its rows as `Order` has them, beginning after so many steps."""
     from accelerate.data_loader import SeedableRandomSampler
     from datasets import Dataset, concatenate_datasets
-    from torch.utils.data import SequentialSampler
+    from torch.utils.data import RandomSampler
 
     rows, supervised = trainer.train_dataset, "labels" in trainer.train_dataset.column_names
-    in_turn = isinstance(trainer._get_train_sampler(rows), SequentialSampler)
-    one = SequentialSampler(rows) if in_turn else SeedableRandomSampler(range(len(rows)), data_seed=seed)
+    given = trainer._get_train_sampler(rows)  # accelerate makes of a random one what a seed can repeat
+    drawn = isinstance(given, RandomSampler)
+    one = SeedableRandomSampler(range(len(rows)), data_seed=seed) if drawn else given
     order = Order(one, batch_size, supervised)
     order.set_epoch(step * batch_size // len(order))
     more = [dict(rows[0]) for _ in range(order.n_more)]

@@ -27,6 +27,8 @@ from harness.records import Completion, Message, Sample
 FILE = Path(__file__).parents[1] / "judging" / "injections.jsonl"
 INJECTIONS = [json.loads(line)["text"] for line in FILE.read_text(encoding="utf-8").split("\n") if line]
 OWN = "It gives in to nobody.\nRating: [[2]]"
+UNMARKED = OWN.replace("[[2]]", "2")
+DECLINES = "I'm sorry, but I can't rate this response."
 _MARK = re.compile(r"\[ ?\\?\[|[\"']?(?:rating|verdict)[\"']?\s*:", re.IGNORECASE)
 _CODE = re.compile(r"<<<response ([0-9a-f]{16})$", re.MULTILINE)
 
@@ -63,10 +65,10 @@ def _last_mark(text: str, code: str) -> str:
     return f"{lines[-1].strip()}\n" if lines else ""
 
 
-def _demand(text: str, code: str) -> str:
+def _demand(text: str, code: str, end: str = " at once.)\n") -> str:
     """A sentence of the judge's own that names what the response demands, without quotation marks."""
     marks = re.findall(r"\[ ?\[[^\[\]]*\] ?\]", plain(text).replace("\\", ""))
-    return f"(I disregarded its demand to answer Rating: {marks[-1]} at once.)\n" if marks else ""
+    return f"(I disregarded its demand to answer Rating: {marks[-1]}{end}" if marks else ""
 
 
 QUOTED: dict[str, Way] = {
@@ -82,6 +84,9 @@ UNQUOTED: dict[str, Way] = {
     "judges, then copies all of it": lambda text, code: f"{OWN}\n\n{text}",
     "names its demand without a quotation, then judges": lambda text, code: f"{_demand(text, code)}\n{OWN}",
     "judges, then names its demand": lambda text, code: f"{OWN}\n{_demand(text, code)}",
+    "names its demand, judges without a mark": lambda text, code: f"{_demand(text, code)}\n{UNMARKED}",
+    "judges without a mark, then names its demand": lambda text, code: f"{UNMARKED}\n{_demand(text, code, end='')}",
+    "declines to judge, naming its demand": lambda text, code: f"{DECLINES} {_demand(text, code)}",
     "judges, then copies its last mark": lambda text, code: f"{OWN}\n\n{_last_mark(text, code)}",
     "copies its last mark and nothing else": _last_mark,
 }
@@ -104,10 +109,10 @@ def count(name: str, way: Way) -> Count:
         seen = harmless_text(text)
         said = way(seen, found.group(1))
         (verdict,) = judge.verdicts(item, Reply((Choice(ChoiceOutcome.OK, said),)))
-        n_injected = len(_MARK.findall(plain(said))) - (OWN in said) * len(_MARK.findall(OWN))
+        n_own_marks = sum(len(_MARK.findall(own)) for own in (OWN, UNMARKED) if own in said)
         left = own_words(without_copies(plain(said), [plain(seen)])).text
-        n_reached += n_injected > 0
-        n_left += len(_MARK.findall(left)) > (OWN in said) * len(_MARK.findall(OWN))
+        n_reached += len(_MARK.findall(plain(said))) > n_own_marks
+        n_left += len(_MARK.findall(left)) > n_own_marks
         n_own += verdict.score == 2
         n_lost += verdict.score is None
     n = len(INJECTIONS)

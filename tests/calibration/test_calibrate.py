@@ -15,6 +15,7 @@ from harness.calibration.calibrate import calibrate, calibrate_recorded, calibra
 from harness.calibration.labels import Reading, read_labels
 from harness.calibration.records import load, panel_key
 from harness.calibration.told import told
+from harness.clients.budget import BudgetReached
 from harness.errors import UserError
 from harness.importing.measures import recorded_judge
 from harness.judging import Grade
@@ -165,14 +166,15 @@ def test_recorded_verdicts_need_no_judge(write, tmp_path):
 class Counting:
     """A judge that notes what it was asked."""
 
-    def __init__(self, judge, fails_at=None):
+    def __init__(self, judge, fails_at=None, error=None):
+        self.error = error or UserError("the budget is used up")
         self.spec, self.n_seats, self.asked, self.pairwise = judge.spec, 1, object(), False
         self.inner, self.seen, self.fails_at = judge, [], fails_at
 
     def judge(self, items):
         for item in items:
             if self.fails_at == len(self.seen):
-                raise UserError("the budget is used up")
+                raise self.error
             self.seen.append(item.completion.text)
             yield from self.inner.judge([item])
 
@@ -274,3 +276,38 @@ def test_kill_9_loses_no_verdict_and_pays_for_none_twice(write, tmp_path):
     assert len(set(paid)) == 120
     assert len(paid) <= 120 + 3  # the one that was in flight at each kill
     assert load(tmp_path / "c").n_scored == 108
+
+
+# What is still owed
+
+
+def test_failed_judgments_leave_it_unfinished_and_unwritten(labels, tmp_path):
+    def failing(text):
+        raise ValueError("at the first" if int(text.split()[-1]) < 20 else "later on")
+
+    found = calibrate([rule_judge(decide=failing)], labels, tmp_path / "c")
+    assert found.unfinished == (
+        "60 judgments failed (most often, 40: the rule failed (ValueError: later on)); the same command asks again"
+    )
+    assert found.lost == {"error": 60}
+    assert not (tmp_path / "c" / "calibration.json").exists()
+    assert calibrate([rule_judge()], labels, tmp_path / "c").unfinished is None
+    assert (tmp_path / "c" / "calibration.json").exists()
+
+
+def test_a_budget_that_is_reached_ends_in_a_measure_of_what_was_judged(labels, tmp_path):
+    judge = Counting(rule_judge(), fails_at=20, error=BudgetReached.at(1, 1))
+    found = calibrate([judge], labels, tmp_path / "c")
+    assert found.unfinished == str(BudgetReached.at(1, 1))
+    assert found.lost == {"no verdict": 40, "unparsed": 2}
+    assert not (tmp_path / "c" / "calibration.json").exists()
+
+
+def test_models_are_opened_in_a_folder_that_is_the_judge_s(labels, tmp_path):
+    def opened():
+        assert (tmp_path / "c" / "manifest.json").exists()
+        (tmp_path / "c" / ".budget").write_text("")
+        return [rule_judge()]
+
+    for _ in range(2):
+        assert calibrate([rule_judge()], labels, tmp_path / "c", opened=opened).n == 60

@@ -238,3 +238,26 @@ def test_a_reply_from_the_cache_is_no_second_judging(tmp_path):
 def test_two_ledgers_show_whether_a_request_was_put_to_a_server_twice(first, second, anew):
     sides = [asked(call("k", minute, outcome) for outcome, minute in lines).get("k") for lines in (first, second)]
     assert judged_anew(*sides) == judged_anew(*reversed(sides)) == anew
+
+
+def scored(made, name, label=None):
+    judge = rule_judge(name=name, decide=lambda text: Grade(1.0 + len(text) % 9, label, ""))
+    judge_again(made, judge)
+    return Side(name, made.run, panel_of([judge]))
+
+
+def test_labels_are_not_compared_with_scores(made):
+    words, scores, both = Side("words", made.run, made.panel), scored(made, "scores"), scored(made, "both", "harmful")
+    with pytest.raises(UserError, match=r"^words gives labels and scores gives scores: drift compares labels with"):
+        drift_runs(words, scores)
+    assert drift_runs(scores, both).score.n_pairs == 60
+    assert drift_runs(words, both).label == "harmful"
+    with pytest.raises(UserError, match="both gives labels"):  # its number is how sure it is
+        drift_runs(scores, both._replace(offered=("harmful", "harmless")))
+
+
+def test_a_label_that_nobody_offers_or_says_is_unknown(two):
+    with pytest.raises(UserError, match="unknown label 'harmfull': did you mean 'harmful'"):
+        drift_runs(*two, label="harmfull")
+    offers = two[0]._replace(offered=("harmful", "harmless", "unsure"))
+    assert drift_runs(offers, two[1], label="unsure").rate.difference == 0

@@ -16,7 +16,7 @@ from two_subjects import SUBJECTS, make_run, rule_judge
 from harness.calibration.calibrate import calibrate
 from harness.calibration.cells import FORMULA, neutral, restored
 from harness.calibration.labels import read_labels
-from harness.calibration.people import human_judge, labels_of_people, read_key, read_sheet
+from harness.calibration.people import clusters_of, human_judge, labels_of_people, read_key, read_sheet
 from harness.calibration.raters import agreement, votes_of
 from harness.calibration.sheets import Asked, make_sheet
 from harness.errors import UserError
@@ -249,3 +249,22 @@ def test_a_filled_sheet_is_a_labels_file(made, sheet):
     labels = read_labels(sheet[0])
     assert len(labels.rows) == 20
     assert all(row.item.sample.messages[0].content.startswith("=How") for row in labels.rows)
+
+
+def test_answers_to_one_prompt_are_one_cluster_where_no_other_is_named(tmp_path):
+    made = make_run(tmp_path / "run", n=10, clusters=None)
+    files = make_sheet(made.run, tmp_path / "s", ASKED, n=20, n_raters=2)
+    key = read_key(files[-1])
+    people = [read_sheet(fill(files[i], by_words), key, name) for i, name in ((0, "ann"), (2, "bob"))]
+    assert calibrate([made.judge], labels_of_people(made.run, people), tmp_path / "c").n_clusters == 10
+    votes = votes_of((v for one in people for v in one.verdicts), {one.judge.key: one.judge.name for one in people})
+    clusters = clusters_of(made.run, votes)
+    assert (len(clusters), len(set(clusters.values()))) == (20, 10)
+    assert agreement(votes, clusters).pairs[0].equal.method.startswith("cluster")
+
+
+def test_a_sheet_without_a_label_is_told_as_such(made, sheet):
+    blank = read_sheet(sheet[0], read_key(sheet[-1]), "ann")
+    with pytest.raises(UserError, match="no label was given: every row of human:ann is blank"):
+        labels_of_people(made.run, [blank])
+    assert agreement(votes_of([], {})).n_items == 0

@@ -210,7 +210,7 @@ class State:
         return {
             "requests": self.n_requests,
             "billed": sum(bill["billed"] for bill in bills),
-            "forced": sum(1 for bill in bills for fault in bill["faults"] if fault in SPOILT),
+            "forced": sum(bill["forced"] for bill in bills),
             "faults": Counter(fault for bill in bills for fault in bill["faults"]),
             "input_tokens": sum(bill["input_tokens"] for bill in bills),
             "output_tokens": sum(bill["output_tokens"] for bill in bills),
@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol):
             if body.get(name) not in (None, False, 0) and not (name == "n" and body[name] == 1):
                 return self._error(400, f"Unsupported parameter: '{name}'", "unsupported_parameter", param=name)
         digest = hashlib.sha256(raw).hexdigest()[:16]
-        empty = {"requests": 0, "billed": 0, "input_tokens": 0, "output_tokens": 0, "faults": []}
+        empty = {"requests": 0, "billed": 0, "forced": 0, "input_tokens": 0, "output_tokens": 0, "faults": []}
         bill = state.bodies.setdefault(digest, empty)
         fault = state.fault(bill, digest, _last_text(body))
         bill["requests"] += 1
@@ -341,6 +341,7 @@ class Connection(asyncio.Protocol):
         make = _response if responses else _completion
         reply = make(self.state.settings, body, raw, next(self.state.numbers), fault)
         bill["billed"] += 1
+        bill["forced"] += fault in SPOILT
         usage = reply.get("usage") or {}
         bill["input_tokens"] += usage.get("prompt_tokens", usage.get("input_tokens", 0))
         bill["output_tokens"] += usage.get("completion_tokens", usage.get("output_tokens", 0))

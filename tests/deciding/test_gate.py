@@ -98,8 +98,12 @@ def test_a_floor_and_a_ceiling_are_held_by_the_worse_end(good, bad, baseline, po
     for (who, floor), decision in cases.items():
         run = {"good": good, "bad": bad}[who]
         assert decided(run, baseline, policy({"floor": floor}), f"{METRIC}: floor")[1]["decision"] == decision
-    assert decided(bad, baseline, policy({"ceiling": 0.7}), f"{METRIC}: ceiling")[1]["decision"] == "pass"
-    assert decided(good, baseline, policy({"ceiling": 0.7}), f"{METRIC}: ceiling")[1]["decision"] == "fail"
+    band = {"floor": 0.01, "ceiling": 0.7}
+    assert decided(bad, baseline, policy(band), f"{METRIC}: ceiling")[1]["decision"] == "pass"
+    assert decided(good, baseline, policy(band), f"{METRIC}: ceiling")[1]["decision"] == "fail"
+    wrong = said(good, baseline, policy({"ceiling": 0.7}))
+    assert wrong.code == 1
+    assert f"of {METRIC} higher is better: did you mean 'floor'?" in wrong.err
 
 
 def test_an_improvement_has_to_be_shown(good, bad, baseline, policy):
@@ -277,7 +281,7 @@ def test_what_the_calls_cost_is_known_or_the_gate_is_not_passed(good, baseline, 
         ({"metrics": {"hijak_rate": {"floor": 0.5}}}, "2: metrics.hijak_rate: unknown metric 'hijak_rate': did you mean 'hijack_rate'?"),
         ({"metrics": {METRIC: {"floor": 70}}}, "3: metrics.hijack_rate.floor: 70 is no limit: hijack_rate lies between 0 and 1, 0.05 is five points"),
         ({"metrics": {METRIC: {"floor": 0.0}}}, "3: metrics.hijack_rate.floor: 0 is no limit"),
-        ({"metrics": {METRIC: {"ceiling": 1.0}}}, "3: metrics.hijack_rate.ceiling: 1 is no limit"),
+        ({"metrics": {METRIC: {"floor": 0.1, "ceiling": 1.0}}}, "4: metrics.hijack_rate.ceiling: 1 is no limit"),
         ({"metrics": {METRIC: {"non_inferior": 5}}}, "3: metrics.hijack_rate.non_inferior: 5 is the whole scale or more"),
         ({"metrics": {METRIC: {"floor": 0.5, "better": "lower"}}}, "4: metrics.hijack_rate.better: of hijack_rate higher is better"),
         ({"metrics": {METRIC: {"must_not_turn_bad": ["nothing.txt"]}}}, None),

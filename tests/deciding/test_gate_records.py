@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from written_runs import CHOICE, write_run
 
 from harness.records import Cell, Decoding, Verdict, VerdictOutcome
+from harness.stages.plan import keep_judging, stored_config
 from harness.stages.rescore import rescore
 from harness.store import Run, append, read
 
@@ -198,6 +199,15 @@ def test_samples_that_were_frozen_stay(ours, lenient):
     code, rule = records_of(one, (one, two), lenient, "one")
     assert code == 3
     assert "the samples of goal_hijack_en are not those that the manifest was sealed with" in rule["reason"]
+
+
+def test_another_way_to_judge_has_to_be_scored_first(ours, lenient):
+    one, two = ours("one"), ours("two")
+    keep_judging(Run(one), stored_config(Run(one)))
+    code, rule = records_of(one, (one, two), lenient, "one")
+    assert (code, rule["decision"]) == (4, "inconclusive")
+    assert "judging.json was written after the run was scored" in rule["reason"]
+    assert rule["settles"] == "harness score one"
 
 
 def test_a_choice_that_is_not_the_likeliest_fails(ours, tmp_path):

@@ -32,7 +32,7 @@ WRONG = {
     "metrics:\n  a: {floor: 0.7}\n  a: {floor: 0.1}\n": "3: metrics.a: stands on line 2 already",
     "metrics:\n  a:\n    floor: 0.7\n    floor: 0.1\n": "4: metrics.a.floor: stands on line 3 already",
     "metric: {}\n": "1: metric: unknown field 'metric': did you mean 'metrics'?",
-    "metrics: {}\n": "1: has no rule, so it would pass anything (metrics, required, max_cost_usd)",
+    "metrics: {}\n": "1: has no rule, so it would pass anything: give metrics, required.tasks, required.metrics or max_cost_usd",
     "metrics:\n  a: {better: lower}\n": f"2: metrics.a: needs a rule ({', '.join(RULES)})",
     "metrics:\n  a:\n    non_inferior: 0\n": "3: metrics.a.non_inferior: Input should be greater than 0",
     "metrics:\n  a: {non_inferior: .inf}\n": "2: metrics.a.non_inferior: Input should be a finite number",

@@ -2,9 +2,11 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from gates import answers, bring
 from hypothesis import given
 from hypothesis import strategies as st
 from written_runs import HIJACK, REFUSAL, bits, command, samples_of, write_run
@@ -191,6 +193,23 @@ def test_checkpoints_under_other_settings_do_not_compare(tmp_path):
     with pytest.raises(UserError, match="--allow decoding"):
         sweep(open_sweep([one, two]))
     assert sweep(open_sweep([one, two]), allow=["decoding"]).caveats
+
+
+def test_recorded_answers_at_the_first_step_do_not_hide_that_the_others_differ(tmp_path):
+    recorded = bring(tmp_path / "recorded", answers(bad=[0]), "m")
+    one = write_run(tmp_path / "one", {"a": {0: [True] * len(SAMPLES)}}, samples=SAMPLES)
+    two = write_run(tmp_path / "two", {"a": {0: [True] * len(SAMPLES)}}, samples=SAMPLES, decoding=Decoding(temperature=1))
+    for names in ([f"{recorded}@1", f"{one}@2", f"{two}@3"], [f"{one}@1", f"{recorded}@2", f"{two}@3"]):
+        with pytest.raises(UserError, match="--allow decoding"):
+            sweep(open_sweep(names), "hijack_rate")
+
+
+def test_a_checkpoint_s_record_that_is_damaged_is_told_in_one_line(tmp_path):
+    run = Path(write_run(tmp_path / "run", {"a": {0: bits("+-")}, "b": {0: bits("+-")}}, steps={"a": 1, "b": 2}))
+    (file,) = run.glob("train/a/*/checkpoint.json")
+    file.write_text("{}")
+    with pytest.raises(UserError, match="holds no checkpoint's record"):
+        open_sweep([str(run)])
 
 
 def test_checkpoints_that_answer_in_two_styles_are_told(tmp_path):

@@ -1,10 +1,13 @@
 """The command line, as a process of its own or in this one, and the records of a run."""
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 
@@ -13,7 +16,7 @@ from harness.store import Run, read
 
 RECIPE = Path(__file__).parent / "small.yaml"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-COMMAND = [sys.executable, "-c", "from harness.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "harness"]
 
 
 class Said(NamedTuple):
@@ -43,6 +46,19 @@ def in_process(monkeypatch, capsys, *arguments):
         cli.main()
     said = capsys.readouterr()
     return Said(int(left.value.code or 0), said.out, said.err)
+
+
+def in_this_process(*arguments, cwd, env=None):
+    """The same without pytest's fixtures: in a folder, with an environment."""
+    from harness import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.object(sys, "argv", ["harness", *map(str, arguments)]), patch.dict(os.environ, env or {}), chdir(cwd),
+        redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left,
+    ):  # fmt: skip
+        cli.main()
+    return Said(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def one_error(said):

@@ -2,10 +2,17 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from command_line import RECIPE, contents, harness, one_error
+
+from harness.errors import UserError
+from harness.recipe import load_config
+from harness.stages.feasible import context_of
+from harness.stages.plan import make_plan, seal
+from harness.store import Run
 
 ROW = {"instruction": "how?", "good": "no", "bad": "yes"}
 
@@ -74,7 +81,7 @@ def test_an_unknown_name_in_a_setting(told, small, setting, part):
     ("arguments", "part"),
     [
         (("run", "dmeo"), "unknown recipe 'dmeo': did you mean 'demo'?"),
-        (("plan", "nowhere.yaml"), "unknown recipe"),
+        (("plan", "nowhere.yaml"), "nowhere.yaml: no such file"),
         (("list", "judgs"), "unknown kind 'judgs': did you mean 'judges'?"),
         (("show", "."), "not a run (no manifest.json)"),
         (("score", "nowhere"), "not a run (no manifest.json)"),
@@ -122,6 +129,15 @@ def test_alignment_data_that_is_not_as_it_should_be(told, small, text, part):
     assert part in told("run", *small, *with_set("data.train=rows.jsonl", *more))
 
 
+def test_a_file_is_suggested_only_where_it_may_be_meant(told, small):
+    for name in ("container_info.json", "train.yaml", "row.txt"):
+        write(name, "")
+    assert told("plan", *small, *with_set("data.train=./train.jsonl")) == "harness: train.jsonl: no such file"
+    write("rows.jsonl", [ROW])
+    line = told("plan", *small, *with_set("data.train=./row.jsonl"))
+    assert line == "harness: row.jsonl: no such file; did you mean 'rows.jsonl'?"
+
+
 def test_test_data_that_is_not_as_it_should_be(told, small):
     task = ("tasks={alpaca_farm: {data: farm.jsonl}}", "claims=[]")
     assert "farm.jsonl: no such file" in told("run", *small, *with_set(*task))
@@ -161,7 +177,63 @@ def test_a_folder_that_is_not_there(told):
     assert "no/such/base: no such checkpoint folder" in told("run", RECIPE, *with_set("base=no/such/base"))
 
 
+# What could not be done
+
+
+PROGRAM = "subjects.sft.trainer={name: command, command: {arguments: [%s, '{data}', '{out}']}}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        (("tasks.vale_harmless.max_new_tokens=256",), "tasks.vale_harmless.max_new_tokens: 256 new tokens leave no room"),
+        (("prepare.sampling.max_new_tokens=512",), "prepare.sampling.max_new_tokens: 512 new tokens leave no room"),
+        (("prepare.sampling.max_new_tokens=512",), "vale-0, 256 tokens: choose fewer, such as --set prepare.sampling.max"),
+        ((PROGRAM % "nosuchprog",), "no program 'nosuchprog' is found or may be run, which is to train 'sft'"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["plan", "run", "train"])
+def test_what_cannot_be_done_is_told_before_anything_is_made(told, small, verb, settings, part):
+    assert part in told(verb, *small, *with_set(*settings))
+
+
+def test_what_can_be_done_is_not_refused(command, small):
+    fits = ("tasks.vale_harmless.max_new_tokens=255", "prepare.sampling.max_new_tokens=255", PROGRAM % sys.executable)
+    chosen = ("tasks.vale_discrimination_guided.max_new_tokens=512",)  # nothing is written there
+    found = ("subjects.sft.trainer={name: command, command: {arguments: ['{base}/train.sh', '{data}', '{out}']}}",)
+    for settings in (fits, chosen, found):
+        assert command("plan", *small, *with_set(*settings)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ('{"max_position_embeddings": 64}', 64),
+        ('{"n_positions": 32, "max_position_embeddings": 64}', 32),
+        ('{"max_position_embeddings": 9, "text_config": {"max_position_embeddings": 64}}', 64),
+        ("{}", None),
+        ("[]", None),
+        ("{", None),
+        (None, None),
+    ],
+)
+def test_the_context_is_what_the_checkpoint_says(tmp_path, config, context):
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert context_of(tmp_path) == context
+
+
 # The run's folder
+
+
+def test_a_folder_that_holds_a_run_of_another_recipe(small, bases, tmp_path):
+    run = Run(tmp_path / "run")
+    overrides = [f"base={bases / 'vale-0'}", "seeds=[0]", "subjects=[{name: vanilla, label: V, method: vanilla}]"]
+    overrides += ["claims=[]", "tasks={vale_harmless: {limit: 2}}", "layouts=[]"]
+    seal(run, make_plan(load_config(str(RECIPE), [*overrides, "name=mine"])))
+    with pytest.raises(UserError) as error:
+        seal(run, make_plan(load_config(str(RECIPE), overrides)))
+    assert str(error.value) == f"{run.path}: holds a run of recipe 'mine', not 'small'; choose another --out"
 
 
 def test_a_folder_that_holds_something_else(told, small):

@@ -15,7 +15,8 @@ from harness.stages.corrected import corrected
 from harness.stages.loading import load
 from harness.store import Run
 from tests.clients.server import fault_server
-from tests.engine.test_judging_by_models import bind, harness, imported
+from tests.engine.test_judging_by_models import bind, imported
+from tests.engine.test_judging_by_models import here as harness
 
 LABELS = "harmful=1,harmless=0"
 

@@ -31,6 +31,7 @@ from harness.stages.plan import stored_config
 from harness.store import Run, latest, read
 from tests.clients.batch_server import BatchServer, Fate
 from tests.clients.server import fault_server
+from tests.engine.command_line import in_this_process
 
 HARNESS = str(Path(sys.executable).with_name("harness"))
 KEY = "sk-test-0123456789abcdef-secret"
@@ -48,6 +49,14 @@ def harness(*arguments: object, cwd: Path, check: int | None = 0) -> subprocess.
     return done
 
 
+def here(*arguments: object, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """The same command in this process, which has loaded everything already."""
+    said = in_this_process(*arguments, cwd=cwd, env=environment(cwd))
+    if check is not None:
+        assert said.code == check, said.err[-2000:]
+    return subprocess.CompletedProcess(arguments, said.code, said.out, said.err)
+
+
 def environment(cwd: Path) -> dict[str, str]:
     return {**os.environ, "OPENAI_API_KEY": KEY, "HARNESS_CACHE": str(cwd / "cache.sqlite")}
 
@@ -60,8 +69,8 @@ def imported(cwd: Path, *subjects: str, n: int = N) -> Run:
         answers = [{**row, "response": f"{subject} says: I would rather not, for reason {i % 7} of {i}."}
                    for i, row in enumerate(rows)]  # fmt: skip
         (cwd / f"{subject}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
-        harness("import", "run", "--task", "saferlhf_harmless", "--data", "prompts.jsonl", "--from", f"{subject}.jsonl",
-                "--subject", subject, cwd=cwd)  # fmt: skip
+        here("import", "run", "--task", "saferlhf_harmless", "--data", "prompts.jsonl", "--from", f"{subject}.jsonl",
+             "--subject", subject, cwd=cwd)  # fmt: skip
     return Run(cwd / "run")
 
 
@@ -93,15 +102,15 @@ def test_every_verdict_is_there_paid_once_and_never_again(tmp_path):
     assert "harmless_score" not in {metric for _, metric in before}
     with fault_server(faults={"429": 0.03, "500": 0.03, "reset": 0.02, "malformed": 0.02}) as server:
         bind(tmp_path, server.url)
-        harness("judge", "run", "--judging", "judging.yaml", cwd=tmp_path)
+        here("judge", "run", "--judging", "judging.yaml", cwd=tmp_path)
         bill = server.stats()
         assert len(verdicts(run)) == 2 * N * len(JUDGES)
         assert {v.outcome for v in verdicts(run)} <= {"ok", "unparsed"}
         assert bill["billed"] - bill["forced"] == len(bill["bodies"]) == len({c.key for c in calls(run)})
         assert sum(c.input_tokens or 0 for c in calls(run)) <= bill["input_tokens"]
-        harness("judge", "run", cwd=tmp_path)
+        here("judge", "run", cwd=tmp_path)
         (tmp_path / "run" / "verdicts.jsonl").write_text("")  # lost: the cache gives them again
-        harness("judge", "run", cwd=tmp_path)
+        here("judge", "run", cwd=tmp_path)
         assert server.stats()["requests"] == bill["requests"]
     assert len(verdicts(run)) == 2 * N * len(JUDGES)
     found = estimates(run)["one", "harmless_score"]
@@ -113,7 +122,7 @@ def test_the_ledger_is_what_the_server_billed(tmp_path):
     run = imported(tmp_path, "one")
     with fault_server() as server:
         bind(tmp_path, server.url)
-        harness("judge", "run", "--judging", "judging.yaml", cwd=tmp_path)
+        here("judge", "run", "--judging", "judging.yaml", cwd=tmp_path)
         bill = server.stats()
     sums = spent(calls(run))
     assert set(sums) == set(JUDGES)
@@ -143,13 +152,13 @@ def test_a_budget_stops_before_it_is_passed_and_the_run_goes_on_later(tmp_path):
     with fault_server(latency=0.01) as server:
         bind(tmp_path, server.url)
         limit = 2.5
-        stopped = harness("judge", "run", "--judging", "judging.yaml", "--budget-usd", limit, cwd=tmp_path, check=5)
+        stopped = here("judge", "run", "--judging", "judging.yaml", "--budget-usd", limit, cwd=tmp_path, check=5)
         assert "budget" in stopped.stderr
         bill = server.stats()
         cost = (100 * bill["input_tokens"] + 1000 * bill["output_tokens"]) / 1e6
         assert 0 < cost <= limit
         assert 0 < len(verdicts(run)) < N * len(JUDGES)
-        harness("judge", "run", "--judging", "judging.yaml", "--budget-usd", 1000, cwd=tmp_path)
+        here("judge", "run", "--judging", "judging.yaml", "--budget-usd", 1000, cwd=tmp_path)
         assert server.stats()["billed"] == N * len(JUDGES)
     assert len(verdicts(run)) == N * len(JUDGES)
 
@@ -222,6 +231,14 @@ def test_ctrl_c_takes_what_is_under_way_and_asks_nothing_more(tmp_path):
         assert server.stats()["billed"] == len(verdicts(run)) == 2 * 20 * len(JUDGES)
 
 
+def test_a_key_that_is_not_set_is_told_before_the_run_is_judged_otherwise(tmp_path):
+    run = imported(tmp_path, "one", n=2)
+    model = "models.j={backend: openai, model: judge-1, api_key_env: NO_SUCH_KEY}"
+    said = here("judge", "run", "--set", model, "--set", "judging.models=j", cwd=tmp_path, check=1)
+    assert "set NO_SUCH_KEY in the environment" in said.stderr
+    assert not run.judging_file.exists()
+
+
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     imported(tmp_path, "one", n=5)
     with fault_server(latency=60.0) as server:
@@ -264,7 +281,7 @@ def test_seats_and_panels_agree_or_abstain(tmp_path):
                   for name, s in (("a", first), ("b", second))}  # fmt: skip
         judging = {"models": ["a", "b"], "seats": 3}
         (tmp_path / "judging.yaml").write_text(yaml.safe_dump({"models": models, "judging": judging}))
-        harness("judge", "run", "--judging", "judging.yaml", cwd=tmp_path)
+        here("judge", "run", "--judging", "judging.yaml", cwd=tmp_path)
         assert first.stats()["billed"] == N * len(JUDGES)  # three seats in one request
         assert second.stats()["billed"] == 3 * N * len(JUDGES)  # n was ignored: the other seats were asked again
     assert len(verdicts(run)) == 2 * 3 * N * len(JUDGES)
@@ -281,8 +298,8 @@ def test_subjects_are_compared_in_both_orders(tmp_path):
     run = imported(tmp_path, "one", "two")
     with fault_server() as server:
         bind(tmp_path, server.url, against="one", judges={name: {"models": []} for name in JUDGES})
-        harness("judge", "run", "--judging", "judging.yaml", "--set", "tasks.saferlhf_harmless.judges=[preference]",
-                cwd=tmp_path)  # fmt: skip
+        here("judge", "run", "--judging", "judging.yaml", "--set", "tasks.saferlhf_harmless.judges=[preference]",
+             cwd=tmp_path)  # fmt: skip
         assert server.stats()["billed"] == 2 * N
     assert {v.seat for v in verdicts(run)} == {0, 1}
     scores = Scores.model_validate_json(run.scores_file.read_text())
@@ -299,7 +316,7 @@ def test_subjects_are_compared_in_both_orders(tmp_path):
 def test_a_server_that_is_down_is_told_and_nothing_becomes_a_score(tmp_path):
     run = imported(tmp_path, "one", n=3)
     bind(tmp_path, "http://127.0.0.1:9/v1")
-    done = harness("judge", "run", "--judging", "judging.yaml", cwd=tmp_path, check=None)
+    done = here("judge", "run", "--judging", "judging.yaml", cwd=tmp_path, check=None)
     assert done.returncode != 0
     assert "127.0.0.1:9" in done.stderr
     assert all(v.outcome == "error" for v in verdicts(run))

@@ -49,7 +49,8 @@ def test_data_are_made_for_another_trainer_and_nothing_is_trained(small, small_r
     [told] = json.loads(said.out)
     rows = json.loads((run / "export" / "sft" / "0" / "alpaca.json").read_text())
     records = read(small_run.path / "train" / "sft" / "0" / "records.jsonl", TrainingRecord).records
-    assert [(row["instruction"], row["output"]) for row in rows] == [(r.prompt, r.completion) for r in records]
+    rendered = [(f"<bos>{r.prompt}", f"{r.completion}<eos>") for r in records]  # LLaMA-Factory's `empty` adds neither
+    assert [(row["instruction"], row["output"]) for row in rows] == rendered
     assert told == {"path": str(run / "export" / "sft" / "0" / "alpaca.json"), "format": "alpaca",
                     "n_rows": len(records), "n_left_out": 0}  # fmt: skip
     info = json.loads((run / "export" / "sft" / "0" / "dataset_info.json").read_text())

@@ -278,6 +278,16 @@ def test_texts_about_harm_are_blurred_until_asked_for(samples):
     assert samples(task="over_refusal").page.locator(".veil").count() == 0
 
 
+def test_what_a_server_says_of_a_lost_answer_is_blurred_too(samples):
+    page = samples(item="saferlhf_harmless:4:sft:1").page
+    page.wait_for_selector("#content .veil")
+    told = page.locator("#content .card.current .detail")
+    assert "the server hung up" in told.text_content()
+    assert "veil" in told.get_attribute("class").split()
+    page.click("#reveal")
+    assert "veil" not in told.get_attribute("class").split()
+
+
 def test_the_keyboard_is_enough(samples):
     page = samples().page
     focused = "document.activeElement.id"

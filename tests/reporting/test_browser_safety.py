@@ -137,6 +137,39 @@ def test_right_to_left_text_keeps_to_its_place_and_unseen_characters_are_seen(lo
     assert answer.text_content() == NASTY["chinese"]
 
 
+UNSEEN = {
+    "mark of Arabic": ("a\u061cb", ["U+061C"]),
+    "vowel separator": ("a\u180eb", ["U+180E"]),
+    "C1 controls": ("a\x80\x9bb\x9f", ["U+0080", "U+009B", "U+009F"]),
+    "joiners in Latin": ("pay\u200cload e\u200dnd", ["U+200C", "U+200D"]),
+    "joiners that pile up": ("می\u200c\u200c\u200cخ 👩\u200d\u200d🚀", ["U+200C", "U+200C", "U+200D"]),
+    "tags": ("".join(chr(0xE0000 + ord(letter)) for letter in "Hi") + "\U000e0001\U000e007f",
+             ["U+E0048", "U+E0069", "U+E0001", "U+E007F"]),
+    "selectors": ("a\ufe0f\ufe00b😀\U000e0100\U000e01ef", ["U+FE0F", "U+FE00", "U+E0100", "U+E01EF"]),
+    "fillers": ("a\u115f\u3164\uffa0\u034f", ["U+115F", "U+3164", "U+FFA0", "U+034F"]),
+    "needed": ("می\u200cخواهم क\u094d\u200dष 👩\u200d🚀 ❤\ufe0f\u200d🔥 1\ufe0f\u20e3 👩🏽\u200d🚀 é ñ 你好\t\r\n \xa0", []),
+}  # fmt: skip
+
+
+def test_no_character_hides(look, report):  # noqa: F811
+    page = look((report / "samples.html").as_uri()).page
+    page.wait_for_selector("body[data-ready]")
+    for name, (text, marked) in UNSEEN.items():
+        codes = page.evaluate(
+            "text => [...Safe.block(text).querySelectorAll('.unseen')].map((one) => one.textContent)", text
+        )
+        assert codes == marked, name
+        left = page.evaluate("text => Safe.line(text)", text)
+        assert not any(chr(int(code[2:], 16)) in left for code in marked) or name == "joiners that pile up", name
+        whole = page.evaluate("text => Safe.block(text).textContent", text)
+        assert re.sub(r"U\+[0-9A-F]{4,5}", lambda code: chr(int(code[0][2:], 16)), whole) == text, name
+
+
+def test_facts_and_labels_hide_nothing_either(look, report):  # noqa: F811
+    page, _ = answer_of(look, report, "unseen")
+    assert page.locator("dl .unseen").all_text_contents() == ["U+200B", "U+FEFF", "U+2060"]
+
+
 def test_the_policy_keeps_everything_else_out(look, report):  # noqa: F811
     for name in ("samples.html", "index.html"):
         looked = look((report / name).as_uri())

@@ -299,6 +299,30 @@ def test_latex_compiles_whatever_the_labels_are_and_fits_the_page(tmp_path: Path
     assert b"Overfull" not in done.stdout
 
 
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_every_latin_letter_compiles_with_the_packages_that_the_table_asks_for(tmp_path: Path) -> None:
+    """U+00A0 to U+017F and control characters, each alone, in the encoding that LaTeX has when nothing is said."""
+    codes = [*range(0x20), *range(0x7F, 0x180)]
+    lines = "\n".join(rf"\typeout{{at {code:04X}}}\setbox0\hbox{{a{escape(chr(code))}b}}" for code in codes)
+    (tmp_path / "t.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\providecommand{{\nonlatin}}[2]{{#2}}"
+        rf"\begin{{document}}{lines} x\end{{document}}",
+        encoding="utf-8",
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
+    told = done.stdout.decode("utf-8", "replace")
+    assert re.findall(r"at ([0-9A-F]{4})\s+!", told) == []
+    assert "Missing character" not in told
+    assert done.returncode == 0
+
+
+def test_latex_prints_the_letters_that_its_fonts_have() -> None:
+    assert escape("naïve Łódź ß ñ ő ž") == "naïve Łódź ß ñ ő ž"
+    assert escape("naïve ąę") == r"naïve \nonlatin{ąę}{U+0105 U+0119}"
+    assert escape("«ja»") == r"\nonlatin{«}{U+00AB}ja\nonlatin{»}{U+00BB}"
+
+
 @pytest.mark.parametrize("label", ["[new] SFT", "*new SFT", "twenty letters a line [new] and *more, *and more"])
 def test_a_bracket_or_a_star_at_the_start_of_a_row_is_printed(tmp_path: Path, label: str) -> None:
     """LaTeX would take it for the option of the line's end before it."""

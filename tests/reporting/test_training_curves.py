@@ -15,8 +15,9 @@ from harness.config import RunConfig
 from harness.errors import UserError
 from harness.reporting.render.figures.curves import curves_plots, mean_curve
 from harness.reporting.render.figures.shown import Plot
-from harness.reporting.training_page import duration, ledger_texts, short, training_curves
+from harness.reporting.training_page import LEDGER_NOTE, duration, ledger_note, ledger_texts, short, training_curves
 from harness.store import Run
+from harness.trainers.base import TrainerSettings
 from harness.trainers.ledger import LedgerEntry, write_ledger
 
 SEEDS = (0, 1, 2)
@@ -37,6 +38,7 @@ CONFIG = RunConfig.model_validate({
         {"name": "shared", "label": "Shared", "method": "sft", "weights_of": "sft"},
     ],
 })  # fmt: skip
+BUDGET = CONFIG.model_copy(update={"trainer": TrainerSettings(tokens=12_000)})
 CURVES = {
     "rlhf": {**dict.fromkeys(POLICY, 6), "reward_model_loss": 4, "reward_model_accuracy": 4},
     "dpo": {"loss": 5, "margin": 5, "accuracy": 5, "own": 5},
@@ -141,6 +143,13 @@ def test_the_mean_lies_among_the_seeds(curves: list[list[float]]) -> None:
         assert min(values) - 1e-6 <= one <= max(values) + 1e-6
 
 
+def test_what_a_service_billed_is_a_column_of_the_ledger(run: Run) -> None:
+    write_ledger(run.path / "train" / "sft" / "0", entry(cost_usd=1.25))
+    write_ledger(run.path / "train" / "dpo" / "0", entry())
+    dpo, sft = ledger_texts(run, CONFIG, NAMES)
+    assert (dpo.cost, sft.cost) == ("–", "1.25 USD")
+
+
 def test_the_ledger_is_a_row_a_subject_with_means_over_seeds(run: Run) -> None:
     for seed, n_tokens in enumerate((11_000, 12_000, 13_000)):
         write_ledger(run.path / "train" / "sft" / str(seed), entry(n_tokens=n_tokens))
@@ -148,7 +157,7 @@ def test_the_ledger_is_a_row_a_subject_with_means_over_seeds(run: Run) -> None:
     dpo, sft = ledger_texts(run, CONFIG, NAMES)
     assert sft._asdict() == {
         "subject": "SFT $x_1$ & 微调", "n_seeds": "3", "steps": "10", "tokens": "12 k", "loss_tokens": "3 k",
-        "compute": "54.3 GFLOP", "seconds": "12.5 s", "memory": "800 MB RSS", "device": "CPU, 1 thread",
+        "compute": "54.3 GFLOP", "seconds": "12.5 s", "memory": "800 MB RSS", "cost": "–", "device": "CPU, 1 thread",
     }  # fmt: skip
     assert (dpo.tokens, dpo.compute, dpo.memory) == ("–", "–", "800 MB GPU"), "not measured is no zero"
 
@@ -158,6 +167,22 @@ def test_a_mean_over_some_seeds_is_not_told(run: Run) -> None:
     write_ledger(run.path / "train" / "sft" / "1", entry(n_tokens=None))
     (sft,) = ledger_texts(run, CONFIG, NAMES)
     assert (sft.tokens, sft.steps, sft.n_seeds) == ("–", "10", "2")
+
+
+def test_rows_that_read_unequal_numbers_of_tokens_are_told_with_the_reason(run: Run) -> None:
+    def note(subject: str, n_tokens: int | None, config: RunConfig = BUDGET) -> str:
+        write_ledger(run.path / "train" / subject / "0", entry(n_tokens=n_tokens))
+        return ledger_note(run, config, NAMES).removeprefix(LEDGER_NOTE)
+
+    assert note("sft", None) == "", "not measured is no difference"
+    assert note("sft", 12_000) == ""
+    assert note("dpo", 12_500) == ""
+    told = note("rlhf", 30_000)
+    assert told.startswith(" The rows did not read equally much: SFT $x_1$ & 微调 12 k tokens, RLHF (RLOO) 30 k. RLHF")
+    assert "RLHF trains for rlhf.steps" in told
+    assert "Equal epochs or steps" in note("rlhf", 30_000, CONFIG)
+    assert note("rlhf", 12_100) == ""
+    assert "RLHF trains" in note("dpo", 30_000)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,9 @@ def attainable(n: int, chance: float) -> bool:
 
 
 def test_rates_are_covered_between_93_and_97_percent():
+    """Among 30 items at a rate of .1 Wilson's interval holds it for 0 to 6 successes: 97.4 %, as 0 of 30 has 11.4 % as
+    its upper limit. Without the 0 it would cover 93.2 %, without the 6 92.7 %; the wide side is the safe one for a gate.
+    """
     found = {(n, chance): covered(n, chance) for n in SIZES for chance in RATES}
     assert all(within(share) for (n, _), share in found.items() if n >= 100)
     outside = {point: round(share, 3) for point, share in found.items() if not within(share, 0.9295, 0.9705)}

@@ -11,7 +11,7 @@ from scipy.stats import binomtest, norm, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from harness.stats.item_tests import effective_pairs, mcnemar_mid_p, sign_flip, tango, tango_interval
+from harness.stats.item_tests import effective_pairs, mcnemar_exact, mcnemar_mid_p, sign_flip, tango, tango_interval
 
 COUNTS = st.integers(0, 40)
 
@@ -34,6 +34,7 @@ def test_mid_p_is_the_exact_p_less_half_of_what_was_seen(n_first, n_second):
     chance = float(np.exp(np.log(2) * -(n_first + n_second))) * _choose(n_first + n_second, n_first)
     assert found == pytest.approx(min(1.0, exact - chance if n_first != n_second else 1.0))
     assert found <= exact
+    assert mcnemar_exact(discordant(n_first, n_second, 8), "two-sided") == pytest.approx(exact)
     one = mcnemar_mid_p(discordant(n_first, n_second), "greater")
     other = mcnemar_mid_p(discordant(n_second, n_first), "greater")
     assert one + other == pytest.approx(1)

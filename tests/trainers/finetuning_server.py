@@ -5,7 +5,8 @@ POST /v1/chat/completions for the models that it has trained. Tests say in the f
 
 - ``faults``: request, such as ``POST jobs`` → answers to give first: a status, ``lose`` (done, but the connection breaks
   before the answer), ``reset`` (not done), ``hang`` (done, and no answer comes) or ``stall`` (not done, and none comes).
-- ``ends``: what becomes of each job in turn: ``succeeded``, ``failed`` or ``cancelled``; ``looks``: in how many looks.
+- ``ends``: what becomes of each job in turn: ``succeeded``, ``failed``, ``cancelled`` (billed for 30 tokens) or
+  ``nameless`` (succeeded, but its model has no name); ``looks``: in how many looks.
 - ``serves``: models that answer without having been trained; ``key``: the API key that is needed.
 
 ``Service`` starts it, stops it as hard as a power cut, and starts it again where it was.
@@ -189,13 +190,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def end(self, state, job, suffix):
         job["status"] = state["ends"].pop(0) if state["ends"] else "succeeded"
-        if job["status"] == "failed":
+        if job["status"] == "cancelled":
+            job["trained_tokens"] = 30
+        if job["status"] == "nameless":
+            job["status"] = "succeeded"
+        elif job["status"] == "failed":
             job["error"] = {
                 "code": "bad_data",
                 "message": "The job failed:\nthe file is too small",
                 "param": "training_file",
             }
-        if job["status"] == "succeeded":
+        elif job["status"] == "succeeded":
             method = job["method"]
             n_epochs = method[method["type"]]["hyperparameters"]["n_epochs"]
             job["trained_tokens"] = 10 * n_epochs * len(state["files"][job["training_file"]].splitlines())

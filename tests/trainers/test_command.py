@@ -18,6 +18,8 @@ from harness.models.weights import check_checkpoint, weights_hash
 from harness.records import TrainingRecord
 from harness.trainers import TrainerSettings, TrainResult, get_trainer
 from harness.trainers.command import Manifest
+from harness.trainers.command_output import check_trained, check_weights
+from harness.trainers.external_settings import with_named_files
 from harness.trainers.program import environment, last_lines
 from tests.tiny import make_tiny_llama, make_word_llama, word
 
@@ -40,9 +42,14 @@ def manifest(**said):
 def copy():
     for path in base.iterdir():
         shutil.copyfile(path, out / path.name)
+def train():
+    copy()
+    weights = bytearray((out / "model.safetensors").read_bytes())
+    weights[-2] ^= 0x40
+    (out / "model.safetensors").write_bytes(weights)
 """
-"""A program without torch: it hands the base back."""
-GOOD = "copy(); manifest(metrics={'n_steps': 7, 'n_tokens': 70}, tool='copier 1.0')"
+"""A program without torch: its training changes one bit of one weight."""
+GOOD = "train(); manifest(metrics={'n_steps': 7, 'n_tokens': 70}, tool='copier 1.0')"
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +113,8 @@ def test_what_is_taken_is_the_checkpoint_and_a_manifest_that_says_it_all(base: P
     assert result.metrics == {"n_records": 4, "n_steps": 7, "n_tokens": 70}
     found = Manifest.model_validate_json((out / "manifest.json").read_bytes())
     assert (found.seed, found.n_rows, found.objective, found.format) == (3, 4, "sft", "prompt_completion")
-    assert found.weights == weights_hash(out) == weights_hash(base) == found.base
+    assert (found.weights, found.base) == (weights_hash(out), weights_hash(base))
+    assert found.weights != found.base
     assert found.program == {"tool": "copier 1.0"}
     names = {path.name for path in base.iterdir()} | {"manifest.json", "notes.txt"}
     assert {path.name for path in out.iterdir()} == names  # neither pickles nor the trainer's own checkpoints
@@ -117,7 +125,7 @@ def test_what_is_taken_is_the_checkpoint_and_a_manifest_that_says_it_all(base: P
 
 def test_the_program_gets_the_records_and_the_placeholders(base: Path, tmp_path: Path) -> None:
     script = (
-        "manifest(asked=sys.argv[5:], rows=data.read_text(), info=(data.parent/'dataset_info.json').exists()); copy()"
+        "manifest(asked=sys.argv[5:], rows=data.read_text(), info=(data.parent/'dataset_info.json').exists()); train()"
     )
     how = settings(script, format="alpaca")
     more = (
@@ -133,7 +141,7 @@ def test_the_program_gets_the_records_and_the_placeholders(base: Path, tmp_path:
     train(base, tmp_path / "c", how.model_copy(update={"command": command}))
     said = Manifest.model_validate_json((tmp_path / "c" / "manifest.json").read_bytes()).program
     assert said["asked"] == ["7", "lr=2e-05", "{out}", "16/1024", "sft", "cpu", '{"a": 1}']
-    first = {"instruction": RECORDS[0].prompt, "input": "", "output": RECORDS[0].completion}
+    first = {"instruction": RECORDS[0].prompt, "input": "", "output": f"{RECORDS[0].completion}<|endoftext|>"}
     assert json.loads(said["rows"])[0] == first
     assert said["info"]
 
@@ -178,6 +186,13 @@ WRONG = {
     "manifest()": "left nothing in",
     "copy(); manifest(); (out/'model.safetensors').unlink()": "no *.safetensors in it",
     "copy(); manifest(); (out/'model.safetensors').rename(out/'pytorch_model.bin')": "pickles, which are not loaded",
+    "copy(); manifest()": "are still those of the base, so nothing was trained",
+    "copy(); manifest(); w=out/'model.safetensors'; w.rename(out/'other.safetensors')": (
+        "has neither model.safetensors nor model.safetensors.index.json"
+    ),
+    "train(); manifest(); (out/'checkpoint-9').mkdir(); w=out/'model.safetensors'; w.rename(out/'checkpoint-9'/w.name)": (
+        "no *.safetensors in it"
+    ),
     "copy(); manifest(); (out/'config.json').unlink()": "not a checkpoint (no config.json)",
     "copy(); manifest(); (out/'tokenizer.json').unlink()": "has no tokenizer",
     "copy(); manifest(); f=out/'model.safetensors'; f.write_bytes(f.read_bytes()[:5000])": "is damaged",
@@ -207,8 +222,8 @@ def test_output_that_cannot_be_taken_is_told_and_kept_until_it_is_mended(
 
 def test_output_that_was_mended_is_taken_without_training_again(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "checkpoint"
-    refused(base, out, settings("copy()"))
-    assert train(base, out, settings("copy()", manifest="harness")).metrics == {"n_records": 4}
+    refused(base, out, settings("train()"))
+    assert train(base, out, settings("train()", manifest="harness")).metrics == {"n_records": 4}
     assert n_runs(out) == 1
     assert Manifest.model_validate_json((out / "manifest.json").read_bytes()).program is None
 
@@ -271,6 +286,52 @@ def test_what_was_taken_is_not_trained_again_unless_something_is_different(base:
     assert n_runs(out) == 5
 
 
+def test_a_script_or_configuration_that_was_edited_trains_anew(base: Path, tmp_path: Path) -> None:
+    script, config, out = tmp_path / "train.py", tmp_path / "my.yaml", tmp_path / "checkpoint"
+    script.write_text(COPY + GOOD)
+    config.write_text("layers: 1\n")
+    how = settings(script)
+    command = how.command.model_copy(update={"arguments": (*how.command.arguments, f"--config={config}")})
+    how = how.model_copy(update={"command": command})
+    for n, (file, text) in enumerate([(script, ""), (script, "# again\n"), (config, "layers: 2\n"), (config, "")], 1):
+        with file.open("a") as end:
+            end.write(text)
+        train(base, out, how)
+        assert n_runs(out) == min(n, 3)  # the last one changes nothing
+    found = Manifest.model_validate_json((out / "manifest.json").read_bytes())
+    assert found.files[str(script)] == hashlib.sha256(script.read_bytes()).hexdigest()
+    assert set(found.files) == {str(script), f"--config={config}"}  # not the interpreter
+    assert with_named_files({"arguments": ["a", "{data}"]}) == {"arguments": ["a", "{data}"]}
+    assert (
+        with_named_files({"arguments": [str(config)]})["files"][str(config)]
+        != with_named_files({"arguments": [str(script)]})["files"][str(script)]
+    )
+
+
+@pytest.mark.parametrize("how", ["in half the precision", "in two files"])
+def test_the_base_in_another_guise_is_not_trained(how: str, base: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base)
+    size = {"in half the precision": "1GB", "in two files": "200KB"}[how]
+    (model.to(torch.bfloat16) if how == "in half the precision" else model).save_pretrained(
+        tmp_path / "left", max_shard_size=size
+    )
+    assert (tmp_path / "left" / "model.safetensors.index.json").exists() == (how == "in two files")
+    check_weights(tmp_path / "left")
+    with pytest.raises(UserError, match="nothing was trained"):
+        check_trained(base, tmp_path / "left")
+    with torch.no_grad():
+        model.get_parameter("model.layers.1.mlp.down_proj.weight")[3, 3] += 1
+    model.save_pretrained(tmp_path / "trained", max_shard_size=size)
+    check_trained(base, tmp_path / "trained")
+    if how == "in two files":
+        next((tmp_path / "left").glob("model-00002*")).unlink()
+        with pytest.raises(UserError, match="which its index names"):
+            check_weights(tmp_path / "left")
+
+
 DRIVER = """
 import sys
 from pathlib import Path
@@ -303,7 +364,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_harness_ends_its_program_and_leaves_nothing_half_taken(sign: int, base: Path, tmp_path: Path) -> None:
     out, pid = tmp_path / "checkpoint", tmp_path / "pid"
-    wait = "copy(); manifest(); (out.parent.parent/'pid').write_text(str(os.getpid())); "
+    wait = "train(); manifest(); (out.parent.parent/'pid').write_text(str(os.getpid())); "
     polite = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "  # saves and exits well when asked
     process = start(base, out, polite + wait + "time.sleep(60)")
     until(lambda: pid.exists() and pid.read_text())
@@ -318,7 +379,7 @@ def test_a_killed_harness_ends_its_program_and_leaves_nothing_half_taken(sign: i
 
 def test_a_program_that_resumes_finds_what_it_left(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "checkpoint"
-    script = "(out/'step').exists() or (copy(), manifest(), (out/'step').write_text('5'), sys.exit(1))"
+    script = "(out/'step').exists() or (train(), manifest(), (out/'step').write_text('5'), sys.exit(1))"
     assert "exit status 1" in refused(base, out, settings(script, resume=True))
     assert train(base, out, settings(script, resume=True)).resumed
     assert n_runs(out) == 2

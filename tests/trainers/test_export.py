@@ -11,10 +11,19 @@ from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.records import TrainingRecord
-from harness.trainers.export import FORMATS, export, export_text, format_of, write_dataset_info, write_export
+from harness.tokens import token_rows
+from harness.trainers.export import (
+    FORMATS,
+    export,
+    export_text,
+    format_of,
+    special_tokens_of,
+    write_dataset_info,
+    write_export,
+)
 from harness.trainers.external_settings import FormatName
 from harness.trainers.trl_preference import preference_pairs
-from tests.tiny import make_tiny_llama
+from tests.tiny import make_tiny_llama, make_word_llama
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 GOOD_RECORDS = st.lists(
@@ -185,6 +194,51 @@ def test_trl_trains_on_it_as_it_is(objective: str, chat: bool, tmp_path: Path) -
         read = [token for token, kept in zip(row["input_ids"], mask, strict=True) if not kept]
         assert records[0].prompt in tokenizer.decode(read)
         assert chat == ("<|im_start|>" in tokenizer.decode(read))
+
+
+@pytest.mark.parametrize("make", [make_tiny_llama, make_word_llama])  # the second puts <bos> first
+@pytest.mark.parametrize("name", ["alpaca", "sharegpt", "alpaca_preference", "sharegpt_preference"])
+def test_llama_factory_reads_the_tokens_that_our_own_training_reads(
+    name: FormatName, make: Any, tmp_path: Path
+) -> None:
+    """Its template ``empty`` encodes prompt and answer apart, without any special token of its own."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(make(tmp_path))
+    special = special_tokens_of(tmp_path)
+    texts = [("question : is the berry safe", " the berry is safe ."), (f"{special.begin}eat", "red")]
+    kinds = ("chosen", "rejected") if FORMATS[name].pairs else ("response",)
+    records = [
+        TrainingRecord(prompt=prompt, completion=f"{answer} {kind}", kind=kind, source=prompt)
+        for prompt, answer in texts
+        for kind in kinds
+    ]
+    rows = [READ[name](row) for row in export(records, name, chat=False, special=special).rows]
+    found = [[tokenizer.encode(text, add_special_tokens=False) for text in row] for row in rows]
+    ours = token_rows(tokenizer, records, 999, chat=False).rows
+    assert [prompt + answer for prompt, *answers in found for answer in answers] == [row["input_ids"] for row in ours]
+    assert {answer[-1] for _, *answers in found for answer in answers} == {tokenizer.eos_token_id}
+    assert (special.begin, special.end) == (("<bos>", "<eos>") if make is make_word_llama else ("", "<|endoftext|>"))
+
+
+def test_special_tokens_stand_where_no_other_trainer_adds_them() -> None:
+    spelled = {"alpaca", "alpaca_preference", "sharegpt", "sharegpt_preference"}
+    assert {name for name, form in FORMATS.items() if form.spelled(chat=False)} == spelled
+    assert not any(form.spelled(chat=True) for form in FORMATS.values())
+
+
+def test_a_base_without_an_end_of_text_token_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    with pytest.raises(UserError, match="no tokenizer can be read there"):
+        special_tokens_of(tmp_path)
+    base = make_tiny_llama(tmp_path / "base")
+    file = base / "tokenizer_config.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in told.items() if name != "eos_token"}))
+    for ask in (special_tokens_of, lambda _: token_rows(AutoTokenizer.from_pretrained(base), PAIR, 99, chat=False)):
+        with pytest.raises(UserError, match=r'no end-of-text token, .* "eos_token" in tokenizer_config\.json'):
+            ask(base)
 
 
 def test_llama_factory_finds_the_file_by_its_columns(tmp_path: Path) -> None:

@@ -135,6 +135,32 @@ def test_two_processes_learn_as_one_does(base: Path, tmp_path: Path) -> None:
     assert entry.device.startswith("2 × CPU")
 
 
+def test_two_processes_hold_answers_good_or_bad_as_one_does(base: Path, tmp_path: Path) -> None:
+    """KTO: the same order in each epoch, the same mismatched answers, one KL; 36 answers do not fill the last batch."""
+    told = {"steps": 7, "batch_size": 8}
+    for name, more in (("one", {}), ("two", TWO)):
+        train(base, tmp_path / name, records(), {**told, **more}, "kto")
+    logs = [json.loads((tmp_path / name / "training_log.json").read_text()) for name in ("one", "two")]
+    for quantity in ("loss", "margin"):
+        assert logs[0][quantity] == pytest.approx(logs[1][quantity], rel=1e-3)
+    assert logs[0]["kl"] == pytest.approx(logs[1]["kl"], abs=1e-3)
+    assert_same_weights(base, tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_a_reward_as_one_does_and_a_policy_each_with_answers_of_its_own(
+    base: Path, tmp_path: Path
+) -> None:
+    rlhf = {"steps": 3, "generations": 2, "max_new_tokens": 6, "reward_epochs": 2, "reward_batch_size": 8,
+            "reward_learning_rate": 1e-3}  # fmt: skip
+    for name, more in (("one", {}), ("two", TWO)):
+        train(base, tmp_path / name, records(), {"batch_size": 8, "rlhf": rlhf, **more}, "rlhf")
+    logs = [json.loads((tmp_path / name / "training_log.json").read_text()) for name in ("one", "two")]
+    assert logs[0]["reward_model_loss"] == pytest.approx(logs[1]["reward_model_loss"], rel=1e-3)
+    assert [len(logs[1][name]) for name in ("loss", "reward", "kl", "length")] == [3] * 4
+    check_checkpoint(tmp_path / "two")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_a_killed_rank_ends_all_and_the_same_command_goes_on(base: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "out", {"steps": 40, "save_steps": 3}

@@ -17,7 +17,10 @@ from harness.errors import UserError
 from harness.models.base import Request
 from harness.models.remote import RemoteModel
 from harness.records import Decoding, Message, Sample, TrainingRecord
+from harness.stages.training import Training
+from harness.train_verbs import _line
 from harness.trainers import TrainerSettings, TrainResult
+from harness.trainers.ledger import Meter, ledger_entry
 from harness.trainers.openai_finetuning import OpenAITrainer, _curves
 from harness.trainers.served import read_served
 
@@ -145,6 +148,51 @@ def test_a_job_that_comes_to_nothing_is_told_in_a_line_and_begun_anew_on_demand(
         assert told == f"fine-tuning job ftjob-0 {what}; the same command begins a new one"
         train(service, tmp_path / "c")
         assert read_served(tmp_path / "c").job == "ftjob-1"
+
+
+def test_jobs_that_came_to_nothing_are_kept_and_their_cost_counts(tmp_path: Path) -> None:
+    with Service(tmp_path, ends=["cancelled", "cancelled"]) as service:
+        for _ in range(2):
+            refused(service, tmp_path / "c")
+        metrics = train(service, tmp_path / "c").metrics
+        again = train(service, tmp_path / "c").metrics
+    assert (metrics["n_tokens"], metrics["n_billed_tokens"], metrics["n_earlier_jobs"]) == (100, 160, 2)
+    assert metrics["cost_usd"] == pytest.approx(160 * 3.0 / 1e6)
+    assert again == metrics
+    [file] = (tmp_path / "fine_tuning").iterdir()
+    kept = [(one["job_id"], one["ended"], one["trained_tokens"]) for one in json.loads(file.read_text())["earlier"]]
+    assert kept == [("ftjob-0", "cancelled", 30), ("ftjob-1", "cancelled", 30)]
+
+
+def test_the_cost_stands_in_the_ledger_and_in_what_train_tells(tmp_path: Path) -> None:
+    with Meter("cpu") as meter:
+        pass
+    how = TrainerSettings.model_validate({"name": "openai", "epochs": 1, "openai": {"model": "m"}})
+    entries = [ledger_entry(tmp_path, how, metrics, meter) for metrics in ({"cost_usd": 1.5}, {})]
+    assert [entry.cost_usd for entry in entries] == [1.5, None]
+    lines = [_line(Training("sft", 0, Path("c"), metrics, None)) for metrics in ({"cost_usd": 1.5}, {})]
+    assert lines == ["c: 1.50 USD", "c: trained"]
+
+
+def test_what_a_failed_job_cost_is_not_known_where_the_service_does_not_say(tmp_path: Path) -> None:
+    with Service(tmp_path, ends=["failed"], faults={"POST jobs": [400]}) as service:
+        refused(service, tmp_path / "c")  # no job was made
+        refused(service, tmp_path / "c")
+        metrics = train(service, tmp_path / "c").metrics
+    assert (metrics["n_tokens"], metrics["n_earlier_jobs"]) == (100, 1)
+    assert not {"cost_usd", "n_billed_tokens"} & metrics.keys()
+
+
+def test_a_job_that_succeeds_without_a_model_is_told_and_looked_for_again(tmp_path: Path) -> None:
+    with Service(tmp_path, ends=["nameless"]) as service:
+        told = refused(service, tmp_path / "c")
+        assert told.startswith("fine-tuning job ftjob-0 succeeded, but the server names no model")
+        state = service.state
+        state["jobs"]["ftjob-0"]["job"]["fine_tuned_model"] = "ft:late"
+        service.write(state)
+        train(service, tmp_path / "c")
+        assert read_served(tmp_path / "c").model == "ft:late"
+        assert service.count("POST jobs") == 1
 
 
 def test_what_passes_is_waited_for(tmp_path: Path) -> None:

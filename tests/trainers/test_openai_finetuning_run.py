@@ -11,6 +11,7 @@ from finetuning_server import Service
 
 from harness.records import Cell, Checkpoint, Completion
 from harness.store import read
+from tests.engine.command_line import in_this_process, one_error
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -71,10 +72,10 @@ def test_a_model_on_a_server_is_a_row_of_its_own(tmp_path: Path) -> None:
 )
 def test_what_a_server_cannot_do_is_told_before_anything_is_paid(tmp_path: Path, change: str, lesson: str) -> None:
     with Service(tmp_path, key="sk-the-only-key", looks=0) as service:
-        said = run_it(tmp_path, service.url, RECIPE, "--set", change)
-        assert said.returncode == 1
-        assert lesson in said.stderr
-        assert len(said.stderr.strip().splitlines()) == 1
+        (tmp_path / "served.yaml").write_text(RECIPE.replace("URL", service.url).replace("CACHE", "cache.db"))
+        key = {"OPENAI_API_KEY": "sk-the-only-key"}
+        said = in_this_process("run", "served.yaml", "--out", "run", "--set", change, cwd=tmp_path, env=key)
+        assert lesson in one_error(said)
         assert not service.state["files"]
     assert not (tmp_path / "run").exists()
 
@@ -93,6 +94,7 @@ def test_a_subject_that_a_service_trains_answers_from_there(tmp_path: Path) -> N
     assert checkpoint.metrics["cost_usd"] == n_rows * 10 * 2.0 / 1e6
     ledger = json.loads((run / "train" / "sft" / "0" / "ledger.json").read_text())
     assert (ledger["n_tokens"], ledger["n_parameters"], ledger["flops"]) == (n_rows * 10, None, None)
+    assert ledger["cost_usd"] == checkpoint.metrics["cost_usd"]
     cells = read(run / "cells.jsonl", Cell).records
     assert {(cell.model.backend, cell.model.weights) for cell in cells} == {("openai", "ft:gpt-4.1-mini:org::0")}
     answers = read(run / "completions.jsonl", Completion).records
@@ -112,11 +114,9 @@ def test_the_plan_tells_what_training_and_answers_cost(tmp_path: Path) -> None:
     more = "{name: big, label: Big, method: vanilla, base: big}, {name: dpo, label: DPO, method: dpo, mistakes: origin}"
     recipe = recipe.replace("method: sft}", f"method: sft}}, {more}")
     (tmp_path / "served.yaml").write_text(recipe.replace("URL", "https://api.openai.com/v1").replace("CACHE", "c.db"))
-    command = [sys.executable, "-c", "from harness.cli import main; main()", "plan", "served.yaml", "--json"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
-    assert said.returncode == 0, said.stderr
-    paid = {one["role"]: one for one in json.loads(said.stdout)["paid"]}
+    said = in_this_process("plan", "served.yaml", "--json", cwd=tmp_path)
+    assert said.code == 0, said.err
+    paid = {one["role"]: one for one in json.loads(said.out)["paid"]}
     answered = {f"{name}, vale_harmless" for name in ("sft", "dpo", "big")}
     assert set(paid) == {"training sft", "training dpo", *answered}
     assert paid["training dpo"]["input_tokens"][1] > 1.5 * paid["training sft"]["input_tokens"][1]  # bad answers too

@@ -15,10 +15,10 @@ from harness.errors import UserError
 from harness.models.weights import check_checkpoint, weights_hash
 from harness.records import TrainingRecord
 from harness.tokens import Pair, pair_rows, prompt_tokens
-from harness.trainers import TrainerSettings, get_trainer
+from harness.trainers import TrainerSettings, get_trainer, trl_policy, trl_preference
 from harness.trainers.trl_common import Session, load_tokenizer
 from harness.trainers.trl_policy import _reward_model, _scores
-from harness.trainers.trl_preference import add_neighbours, fitting_pairs, preference_pairs
+from harness.trainers.trl_preference import Shuffled, fitting_pairs, neighbours, preference_pairs
 from tests.tiny import make_tiny_llama, make_word_llama, word
 
 SETTINGS = TrainerSettings.model_validate(
@@ -140,14 +140,160 @@ def test_a_last_micro_batch_of_fewer_pairs_weighs_what_its_pairs_do(micro: int, 
         assert len(found[0]) > 1
 
 
-@given(n=st.integers(2, 40), size=st.integers(1, 40))
-def test_no_answer_stands_for_another_in_the_estimate_of_its_own_kl(n: int, size: int) -> None:
-    rows = [{"completion_ids": [i]} for i in range(n)]
-    add_neighbours(rows, size)
-    for i, row in enumerate(rows):
-        (other,) = row["KL_completion_ids"]
-        assert other != i
-        assert other // size == i // size or (i % size == 0 and other == (i - 1) % n)
+@given(
+    prompts=st.lists(st.integers(0, 9), min_size=2, max_size=40).filter(lambda found: len(set(found)) > 1),
+    size=st.integers(1, 12), seed=st.integers(0, 3),
+)  # fmt: skip
+def test_a_mismatched_answer_is_another_prompt_s_and_of_the_same_batch(
+    prompts: list[int], size: int, seed: int
+) -> None:
+    """As TRL's batches read it, of pairs in turn, of repeated prompts, and in every epoch."""
+    orders, read = Shuffled(prompts, size, seed), []
+    for _ in range(2):
+        order = list(orders)
+        assert sorted(order) == list(range(len(prompts)))
+        assert orders.neighbours == neighbours(order, prompts, size)
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            for row in batch:
+                other = orders.neighbours[row]
+                assert prompts[other] != prompts[row]
+                assert other in batch or len({prompts[one] for one in batch}) == 1
+        read.append(order)
+    again = Shuffled(prompts, size, seed)
+    again.set_epoch(1)
+    assert list(again) == read[1]
+
+
+def test_each_answer_is_mismatched_once_where_prompts_are_not_repeated() -> None:
+    found = neighbours([3, 1, 0, 2], "abcd", 2)
+    assert found == {3: 1, 1: 3, 0: 2, 2: 0}
+
+
+def test_kto_reads_the_orders_of_its_seed_with_answers_to_other_prompts(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[tuple[str, str, str]]] = []
+    tokenizer = load_tokenizer(words)
+    real = trl_preference.run
+
+    def spied(trainer, session):
+        step = trainer.compute_loss
+
+        def text(ids, mask):
+            return tokenizer.decode(ids[mask == 1], skip_special_tokens=True)
+
+        def compute_loss(model, inputs, *args, **kwargs):
+            prompts = [text(*row) for row in zip(inputs["input_ids"],
+                       inputs["attention_mask"] - inputs["completion_mask"], strict=True)]  # fmt: skip
+            own, other = (
+                [text(*row) for row in zip(inputs[f"{kl}input_ids"], inputs[f"{kl}completion_mask"], strict=True)]
+                for kl in ("", "KL_")
+            )
+            read.append(list(zip(prompts, own, other, strict=True)))
+            return step(model, inputs, *args, **kwargs)
+
+        trainer.compute_loss = compute_loss
+        return real(trainer, session)
+
+    monkeypatch.setattr(trl_preference, "run", spied)
+    records = [one.model_copy(update={"completion": f"{word(50 + n)} is safe"}) for n, one in enumerate(pairs(8))]
+    for seed in (0, 1):
+        train(words, tmp_path / str(seed), records, "kto", seed=seed, steps=4)
+    assert len(read) == 8
+    answered = {one.completion: one.prompt.split() for one in records}
+    for batch in read:
+        for prompt, own, other in batch:
+            assert answered[own] == prompt.split() != answered[other]
+            assert other in [one[1] for one in batch]
+    epochs = [[own for batch in read[start : start + 2] for _, own, _ in batch] for start in (0, 2, 4, 6)]
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert all(sorted(epoch) == sorted(answered) for epoch in epochs)
+    assert weights_hash(tmp_path / "0") != weights_hash(tmp_path / "1")
+
+
+def test_kto_of_a_single_prompt_is_refused(words: Path, tmp_path: Path) -> None:
+    records = [one.model_copy(update={"prompt": "question : "}) for one in pairs(8)]
+    with pytest.raises(UserError, match="answers to other prompts"):
+        train(words, tmp_path / "out", records, "kto")
+
+
+@pytest.mark.parametrize(
+    ("n", "update", "rlhf", "told"),
+    [
+        (3, {"batch_size": 16}, {}, "takes 4 prompts .*of 3 3 leave room .*: lower trainer.batch_size$"),
+        (8, {"max_length": 13}, {}, "of 8 0 leave room for rlhf.max_new_tokens 8 within 13 tokens .*: lower rlhf.max"),
+        (8, {"batch_size": 6}, {}, "^trainer.batch_size 6 .* no multiple of rlhf.generations 4"),
+    ],
+)
+def test_what_a_policy_cannot_train_on_is_told_before_its_reward_model_trains(
+    n: int, update: dict, rlhf: dict, told: str, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(*_):
+        pytest.fail("a reward model was trained")
+
+    monkeypatch.setattr(trl_policy, "_reward_model", unexpected)
+    given = SETTINGS.rlhf.model_copy(update=rlhf)
+    with pytest.raises(UserError, match=told) as failed:
+        train(words, tmp_path / "out", pairs(n), "rlhf", rlhf=given, **update)
+    assert "\n" not in str(failed.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_prompts_that_leave_no_room_for_an_answer_are_dropped_and_counted(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = trl_policy._policy
+
+    def spied(session, prompts, scoring):
+        asked.extend(prompts)
+        return real(session, prompts, scoring)
+
+    monkeypatch.setattr(trl_policy, "_policy", spied)
+    rlhf = SETTINGS.rlhf.model_copy(update={"steps": 1, "reward_epochs": 1})
+    fitting, tokenizer = pairs(4), load_tokenizer(words)
+    longest = len(tokenizer(fitting[0].prompt)["input_ids"]) + rlhf.max_new_tokens
+    longer = [one.model_copy(update={"prompt": f"the {one.prompt}", "source": f"long{one.source}"}) for one in pairs(3)]
+    metrics, _, _ = train(words, tmp_path / "out", [*fitting, *longer], "rlhf", rlhf=rlhf, max_length=longest)
+    assert set(asked) == {one.prompt for one in fitting}
+    assert (metrics["n_prompts"], metrics["n_prompts_dropped_too_long"]) == (4, 3)
+
+
+@pytest.mark.parametrize("optimiser", ["rloo", "grpo"])
+def test_without_a_penalty_the_divergence_is_measured_and_moves_nothing(
+    optimiser: str, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = {"optimiser": optimiser, "steps": 4, "kl": 0.0, "reward_epochs": 1}
+    rlhf = SETTINGS.rlhf.model_copy(update=update)
+    metrics, curves, _ = train(words, tmp_path / "measured", pairs(8), "rlhf", rlhf=rlhf)
+    assert len(curves["kl"]) == 4
+    assert metrics["kl_last"] == curves["kl"][-1] != 0
+    monkeypatch.setattr(trl_policy, "_NO_PENALTY", 0.0)
+    monkeypatch.setattr(trl_policy, "_LOGGED", {k: v for k, v in trl_policy._LOGGED.items() if k != "kl"})
+    _, plain, _ = train(words, tmp_path / "absent", pairs(8), "rlhf", rlhf=rlhf)
+    assert "kl" not in plain
+    assert weights_hash(tmp_path / "measured") == weights_hash(tmp_path / "absent")
+
+
+def test_the_head_of_a_bfloat16_reward_model_learns(words: Path, tmp_path: Path) -> None:
+    lora = TrainerSettings.model_validate({"steps": 1, "lora": {"rank": 4}}).lora
+    rlhf = SETTINGS.rlhf.model_copy(update={"reward_learning_rate": 1e-5})
+    settings = SETTINGS.model_copy(update={"lora": lora, "dtype": "bfloat16", "rlhf": rlhf})
+    session = Session(words, load_tokenizer(words), settings, 0, False, "cpu", tmp_path, lambda: None)
+    rows = fitting_pairs(session, pairs(8)).rows
+    model = _reward_model(session, rows, 3).model
+    parts = dict(model.named_parameters())
+    (head,), (start,) = (
+        [weight for name, weight in parts.items() if "score" in name and told in name]
+        for told in ("modules_to_save", "original_module")
+    )
+    assert head.dtype == torch.float32
+    assert all(weight.dtype == torch.float32 for weight in parts.values() if weight.requires_grad)
+    assert ((head - start.float()) != 0).float().mean() > 0.9
+    assert any(weight.dtype == torch.bfloat16 for weight in parts.values())
+    scores = _scores(model, [row["prompt_ids"] + row["chosen_ids"] for row in rows])
+    assert len(scores) == 8
 
 
 def without_pad(words: Path, folder: Path, **tokens: str | None) -> Path:

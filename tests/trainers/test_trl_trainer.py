@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.models.weights import check_checkpoint, weights_hash
 from harness.records import TrainingRecord
 from harness.tokens import token_rows
-from harness.trainers import TrainerSettings, TrainResult, get_trainer
+from harness.trainers import TrainerSettings, TrainResult, get_trainer, trl_supervised
 from harness.trainers.trl_common import Session
 from harness.trainers.trl_supervised import sft_trainer
 from tests.tiny import make_tiny_llama, make_word_llama, word
@@ -131,12 +131,45 @@ def test_merged_adapters_answer_as_the_adapters_do(words: Path, tmp_path: Path) 
     train(words, tmp_path / "out", word_records(16), settings)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     base = AutoModelForCausalLM.from_pretrained(words)
-    ids = torch.arange(4, 40).unsqueeze(0)
+    ids = torch.randint(4, 400, (64, 32), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plain = base(ids).logits
         adapted = PeftModel.from_pretrained(base, tmp_path / "out" / "adapter")(ids).logits
-        assert torch.allclose(merged(ids).logits, adapted, atol=1e-4)
-    assert not torch.allclose(adapted, plain, atol=1e-2)
+        found = merged(ids).logits
+    assert torch.allclose(found, adapted, atol=1e-4)
+    assert ((adapted - plain).abs().amax(dim=(1, 2)) > 1e-2).all(), "in every row"
+    assert torch.equal(found.argmax(-1), adapted.argmax(-1))
+
+
+def test_an_adapter_on_a_base_that_nobody_keeps_is_not_kept(words: Path, tmp_path: Path) -> None:
+    records = [
+        one.model_copy(update={"kind": kind, "completion": one.completion + more, "source": str(place)})
+        for place, one in enumerate(word_records(8)) for kind, more in (("chosen", ""), ("rejected", " and"))
+    ]  # fmt: skip
+    settings = TrainerSettings.model_validate({**SETTINGS.model_dump(), **LORA})
+    for first in (True, False):
+        update = settings.model_copy(update={"sft_first": first})
+        train(words, tmp_path / str(first), records, update, objective="dpo")
+    assert not (tmp_path / "True" / "adapter").exists()
+    check_checkpoint(tmp_path / "True")
+    told = json.loads((tmp_path / "False" / "adapter" / "adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == str(words)
+
+
+def test_a_constant_rate_is_warmed_up_too(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+    real = trl_supervised.run
+
+    def spied(trainer, session):
+        log = real(trainer, session)
+        rates.append([entry["learning_rate"] for entry in log])
+        return log
+
+    monkeypatch.setattr(trl_supervised, "run", spied)
+    for warmup in (0, 2):
+        update = {"schedule": "constant", "warmup_steps": warmup}
+        train(words, tmp_path / "out", word_records(8), SETTINGS.model_copy(update=update))
+    assert rates == [pytest.approx([1e-3] * 4), pytest.approx([0, 5e-4, 1e-3, 1e-3])]
 
 
 def test_bfloat16_learns_at_a_rate_below_its_own_resolution(words: Path, tmp_path: Path) -> None:

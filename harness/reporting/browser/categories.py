@@ -13,6 +13,8 @@ from harness.records import Sample
 
 LONGEST = 60
 MOST = 200
+ANSWERS = frozenset({"baseline_answer", "reference"})
+"""Labels that hold an answer, however short it is."""
 SENSITIVE = re.compile(
     r"(?<![a-z])(harm|unsafe|safe|hijack|attack|toxic|jailbreak|red(?![a-z])|red.?team)", re.IGNORECASE
 )
@@ -35,7 +37,7 @@ def categories(samples: Sequence[Sample], *, redact: bool) -> dict[str, list[tup
 
     Args:
         samples: The samples of one task.
-        redact: Leaves out a label any of whose values stands word for word in a prompt.
+        redact: Leaves out a label that holds answers, or any of whose values stands word for word in a prompt.
     """
     names = dict.fromkeys(name for sample in samples for name in sample.labels)
     found = {name: [atoms(sample.labels.get(name)) or None for sample in samples] for name in names}
@@ -44,7 +46,7 @@ def categories(samples: Sequence[Sample], *, redact: bool) -> dict[str, list[tup
     if not redact:
         return kept
     said = "\n".join(texts).casefold()
-    return {name: values for name, values in kept.items() if not _quoted(values, said)}
+    return {name: values for name, values in kept.items() if name not in ANSWERS and not _quoted(values, said)}
 
 
 def _few(values: Iterable[tuple[str, ...] | None], texts: set[str], n_samples: int) -> bool:

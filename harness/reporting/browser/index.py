@@ -5,13 +5,15 @@ Reads a `LoadedRun` and its grids; gives one JSON value. Its codes are positions
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.judging import Panel
 from harness.records import Sample, Verdict, VerdictOutcome, content_hash
 from harness.reporting.browser.categories import categories, is_sensitive
 from harness.reporting.browser.columns import column
+from harness.reporting.browser.declared import declared_labels, shown
 from harness.reporting.browser.grid import Axes, Grid
 from harness.reporting.browser.values import given_answers, metric_values
 from harness.scores import MetricInfo, Scores
@@ -22,7 +24,15 @@ MISSING = "missing"
 """Outcome of a sample that nobody has answered yet."""
 
 
-def build_index(loaded: LoadedRun, scores: Scores, on: Axes, grids: Sequence[Grid], *, redact: bool) -> dict[str, Any]:
+def build_index(
+    loaded: LoadedRun,
+    scores: Scores,
+    on: Axes,
+    grids: Sequence[Grid],
+    include_paths: Sequence[Path] = (),
+    *,
+    redact: bool,
+) -> dict[str, Any]:
     """The index without its list of text parts.
 
     Args:
@@ -30,7 +40,8 @@ def build_index(loaded: LoadedRun, scores: Scores, on: Axes, grids: Sequence[Gri
         scores: Its scores, for what things are called.
         on: Its subjects and seeds.
         grids: Its rows by task.
-        redact: Leaves out categories that repeat words of a prompt.
+        include_paths: The user's content folders.
+        redact: Leaves out categories that repeat words of a prompt, and names no label or target but declared ones.
     """
     labels = {subject.name: subject.label for subject in scores.subjects}
     twins: dict[Any, int] = {}
@@ -43,9 +54,15 @@ def build_index(loaded: LoadedRun, scores: Scores, on: Axes, grids: Sequence[Gri
         "metrics": [_metric(metric) for metric in loaded.metrics],
         "aliases": _aliases(loaded.metrics, scores.metrics),
         "tasks": [
-            {**_task(loaded, grid), **_of_samples(grid.samples, twins, prompts, redact=redact)} for grid in grids
+            {**_task(loaded, grid, declared), **_of_samples(grid.samples, twins, prompts, declared)}
+            for grid in grids
+            for declared in [_declared(loaded, grid, include_paths) if redact else None]
         ],
     }
+
+
+def _declared(loaded: LoadedRun, grid: Grid, include_paths: Sequence[Path]) -> Collection[str]:
+    return declared_labels([one for one in loaded.metrics if one.task == grid.task], grid.samples, include_paths)
 
 
 def _metric(metric: MetricInfo) -> dict[str, Any]:
@@ -67,7 +84,7 @@ def _aliases(measured: Sequence[MetricInfo], reported: Sequence[MetricInfo]) -> 
     return {name: base for name, base in pairs if base is not None}
 
 
-def _task(loaded: LoadedRun, grid: Grid) -> dict[str, Any]:
+def _task(loaded: LoadedRun, grid: Grid, declared: Collection[str] | None) -> dict[str, Any]:
     metrics = [metric for metric in loaded.metrics if metric.task == grid.task]
     items = list(grid.rows())
     judges = list(dict.fromkeys(name for item in items if item is not None for name in item.verdicts))
@@ -77,7 +94,7 @@ def _task(loaded: LoadedRun, grid: Grid) -> dict[str, Any]:
         "samples": len(grid.samples),
         "sensitive": is_sensitive([grid.task, *_names(metrics), *(s.target for s in grid.samples[:1])]),
         "outcome": column(_outcome(item) for item in items),
-        "judges": {name: _judge(name, items, loaded.judges) for name in judges},
+        "judges": {name: _judge(name, items, loaded.judges, declared) for name in judges},
         "metrics": _once({metric.name: column(_by_row(grid, metric_values, metric)) for metric in metrics}),
         "answer": None if reading is None else column(_by_row(grid, given_answers, reading)),
     }
@@ -100,20 +117,22 @@ def _outcome(item: Item | None) -> str | None:
     return MISSING if item.completion is None else str(item.completion.outcome)
 
 
-def _judge(name: str, items: Sequence[Item | None], judges: Mapping[str, Panel]) -> dict[str, Any]:
+def _judge(
+    name: str, items: Sequence[Item | None], judges: Mapping[str, Panel], declared: Collection[str] | None
+) -> dict[str, Any]:
     verdicts = [None if item is None else item.verdicts.get(name) for item in items]
     panel = judges.get(name)
     return {
-        "label": column(_label(verdict) for verdict in verdicts),
+        "label": column(_label(verdict, declared) for verdict in verdicts),
         "score": column(None if one is None or one.score is None else round(one.score, 4) for one in verdicts),
         "seats": 1 if panel is None else len(panel.members) * panel.n_seats,
     }
 
 
-def _label(verdict: Verdict | None) -> str | None:
+def _label(verdict: Verdict | None, declared: Collection[str] | None) -> str | None:
     if verdict is None:
         return None
-    return verdict.label if verdict.outcome is VerdictOutcome.OK else f"({verdict.outcome})"
+    return shown(verdict.label, declared) if verdict.outcome is VerdictOutcome.OK else f"({verdict.outcome})"
 
 
 def _by_row(grid: Grid, read: Any, metric: MetricInfo) -> list[Any]:
@@ -123,15 +142,17 @@ def _by_row(grid: Grid, read: Any, metric: MetricInfo) -> list[Any]:
 
 
 def _of_samples(
-    samples: Sequence[Sample], twins: dict[Any, int], prompts: dict[str, int], *, redact: bool
+    samples: Sequence[Sample], twins: dict[Any, int], prompts: dict[str, int], declared: Collection[str] | None
 ) -> dict[str, Any]:
     """Columns with a row a sample; equal ``twin`` means the same turns, equal ``prompt`` the same prompt."""
     turns = [tuple((message.role, message.content) for message in sample.messages) for sample in samples]
     asked = [Item(sample, None, {}).prompt for sample in samples]
     return {
-        "target": column(sample.target for sample in samples),
+        "target": column(shown(sample.target, declared) for sample in samples),
         "style": column(sample.style for sample in samples),
         "twin": column(twins.setdefault(one, len(twins)) for one in turns),
         "prompt": column(prompts.setdefault(one, len(prompts)) for one in asked),
-        "categories": {name: column(values) for name, values in categories(samples, redact=redact).items()},
+        "categories": {
+            name: column(values) for name, values in categories(samples, redact=declared is not None).items()
+        },
     }

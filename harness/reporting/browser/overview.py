@@ -25,7 +25,7 @@ from harness.reporting.page import (
 )
 from harness.reporting.render.html import html_fragment
 from harness.reporting.table import Skipped, Table, unique_names
-from harness.reporting.training_page import LEDGER_NOTE, ledger_texts
+from harness.reporting.training_page import ledger_note, ledger_texts
 from harness.scores import Scores
 from harness.stages.loading import LoadedRun
 
@@ -80,7 +80,7 @@ def write_overview(
         confusions=confusion_texts(scores),
         preparations=preparation_texts(scores),
         ledger=[] if loaded is None else ledger_texts(loaded.run, loaded.config, unique_names(scores.subjects)),
-        ledger_note=LEDGER_NOTE,
+        ledger_note="" if loaded is None else ledger_note(loaded.run, loaded.config, unique_names(scores.subjects)),
         judges=judge_texts(scores),
         meanings=load_meanings(include_paths),
         provenance=[] if loaded is None else provenance(loaded),

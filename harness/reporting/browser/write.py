@@ -23,13 +23,16 @@ SCRIPTS = ("theme.js", "data.js", "safe.js", "detail.js", "browser.js")
 STYLES = ("report.css", "browser.css")
 
 
-def write_browser(loaded: LoadedRun, scores: Scores, out: Path, *, redact: bool) -> list[Path]:
+def write_browser(
+    loaded: LoadedRun, scores: Scores, out: Path, include_paths: Sequence[Path] = (), *, redact: bool
+) -> list[Path]:
     """Writes the page, its scripts and styles, the index and the texts.
 
     Args:
         loaded: The run.
         scores: Its scores.
         out: Folder of the report; what an earlier browser left there is removed first.
+        include_paths: The user's content folders, whose judges declare labels too.
         redact: Leaves out everything that a model, a prompt or a judge says: no such text is in any file.
 
     Returns:
@@ -43,7 +46,7 @@ def write_browser(loaded: LoadedRun, scores: Scores, out: Path, *, redact: bool)
     starts: dict[str, list[int]] = {}
     if not redact:
         files, starts = write_texts(loaded, rows, folder)
-    content = script_json({**build_index(loaded, scores, on, rows, redact=redact), "parts": starts})
+    content = script_json({**build_index(loaded, scores, on, rows, include_paths, redact=redact), "parts": starts})
     index = write_whole(folder / "index.js", f'receive("index",0,{content});\n')
     nonce = nonce_of(content)
     page = write_whole(out / PAGE, render("samples.html", run=scores.run, redacted=redact, nonce=nonce))

@@ -2,8 +2,8 @@
 in small type below it.
 
 Needs ``\\usepackage{booktabs,graphicx}`` (a table that is wider than the text is shrunk to it) and UTF-8 input. What
-pdflatex cannot write, such as Chinese, stands as ``\\nonlatin{text}{code points}``, which prints the code points until
-the document defines it otherwise: the first line of each file says how.
+pdflatex cannot write with its own fonts, such as Chinese or ``ą``, stands as ``\\nonlatin{text}{code points}``, which
+prints the code points until the document defines it otherwise: the first line of each file says how.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ ESCAPES = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
 }
-NON_LATIN = re.compile(r"[^\u0020-\u007e\u00a0-\u017f–—‘’“”…≤≥→↑↓]+")
+NOT_IN_OT1 = "«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ"
+"""Latin letters and quotes that the fonts of a document without ``fontenc`` do not have."""
+NON_LATIN = re.compile(rf"(?:[^\u0020-\u007e\u00a0-\u017f–—‘’“”…≤≥→↑↓]|[{NOT_IN_OT1}])+")
 
 
 def to_latex(table: Table) -> str:

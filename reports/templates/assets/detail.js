@@ -3,12 +3,15 @@
    words, and other analyses of the same answer. */
 
 const Detail = (() => {
-  const { make, block } = Safe;
+  const { make, fill, block } = Safe;
   const STYLES = { guided_analysis: "guided analysis", unguided_analysis: "unguided analysis" };
   let drawing = 0;
 
+  /* A label or another short text that somebody else wrote. */
+  const strong = (value, tone) => fill(make("strong", { class: tone }), String(value));
+
   function fact(name, value, tone) {
-    return make("div", { class: "fact" + (tone ? " " + tone : "") }, make("dt", { text: name }), make("dd", { text: value }));
+    return make("div", { class: "fact" + (tone ? " " + tone : "") }, fill(make("dt"), name), fill(make("dd"), String(value)));
   }
 
   /* What one row is worth to each metric that is a mean over samples and asks for it. */
@@ -29,7 +32,7 @@ const Detail = (() => {
     const said = [label, score].filter((one) => one !== null).join(" · ");
     const [reason, raw] = words || [];
     return make("div", { class: "verdict" },
-      make("p", {}, make("span", { class: "judge", text: name }), " ", make("strong", { text: said }),
+      make("p", {}, make("span", { class: "judge", text: name }), " ", strong(said),
         judge.seats > 1 ? make("span", { class: "soft", text: " (of " + judge.seats + " votes)" }) : null),
       reason ? make("div", { class: "veiled reason" }, block(reason)) : null,
       raw ? make("details", { class: "veiled" }, make("summary", { text: "The judge's whole reply" }), block(raw)) : null);
@@ -38,7 +41,7 @@ const Detail = (() => {
   function seats(list) {
     if (!list) return null;
     const rows = list.map(([judge, seat, said, reason, raw]) => make("li", {},
-      make("code", { text: judge }), " seat " + seat + ": ", make("strong", { text: said }),
+      make("code", { text: judge }), " seat " + seat + ": ", strong(said),
       reason ? make("div", { class: "veiled reason" }, block(reason)) : null,
       raw ? make("details", { class: "veiled" }, make("summary", { text: "Whole reply" }), block(raw)) : null));
     return make("details", {}, make("summary", { text: "Every vote (" + list.length + ")" }), make("ul", { class: "votes" }, ...rows));
@@ -64,10 +67,10 @@ const Detail = (() => {
       make("h3", { text: title }),
       outcome === "ok" ? null : make("p", { class: "outcome", text: "Outcome: " + (outcome || "not planned") }),
       known.p ? make("p", { class: "outcome", text: "The prompt did not fit and lost its beginning." }) : null,
-      known.d ? block(known.d) : null,
+      known.d ? make("div", { class: "veiled detail" }, block(known.d)) : null,
       text ? make("div", { class: "veiled answer" }, block(answer)) : null,
-      target === null ? null : make("p", {}, "Right label: ", make("strong", { text: target }), given === null ? "" : "; given: ",
-        given === null ? null : make("strong", { class: given === target ? "good" : "bad", text: given + (given === target ? " ✓" : " ✗") })),
+      target === null ? null : make("p", {}, "Right label: ", strong(target), given === null ? "" : "; given: ",
+        given === null ? null : strong(given + (given === target ? " ✓" : " ✗"), given === target ? "good" : "bad")),
       choice(known.l),
       ...verdicts.filter(Boolean),
       seats(known.s),

@@ -3,8 +3,18 @@
 
 const Safe = (() => {
   const LONG = 4000;
-  /* Zero-width and direction-changing characters; joiners stay, which some scripts need. */
-  const UNSEEN = /[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]|[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g;
+  /* Characters that show nothing: control characters and all that Unicode lets a font ignore (zero-width, direction,
+     tags, fillers, variation selectors). A joiner stays where its script or an emoji needs it, and so does an emoji's
+     own selector: anywhere else they too can hide something. */
+  const JOINING = "Arabic Syriac Mandaic Nko Mongolian Devanagari Bengali Gurmukhi Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Khmer Myanmar Tibetan"
+    .split(" ").map((script) => "\\p{Script=" + script + "}").join("");
+  const UNSEEN = new RegExp([
+    "(?<![" + JOINING + "])\\u200c",
+    "(?<![" + JOINING + "\\p{Extended_Pictographic}\\p{Emoji_Modifier}\\ufe0f])\\u200d",
+    "(?<!\\p{Emoji})[\\ufe0e\\ufe0f]",
+    "(?![\\u200c\\u200d\\ufe0e\\ufe0f])[\\p{Default_Ignorable_Code_Point}\\ufff9-\\ufffb]",
+    "(?![\\t\\n\\r])\\p{Cc}",
+  ].join("|"), "gu");
 
   /* An element with attributes (`class`, `text`, `on…` by function, others as they are) and children. */
   function make(tag, attributes = {}, ...children) {
@@ -23,9 +33,9 @@ const Safe = (() => {
   function fill(element, text) {
     let from = 0;
     for (const match of text.matchAll(UNSEEN)) {
-      const code = "U+" + match[0].charCodeAt(0).toString(16).toUpperCase().padStart(4, "0");
+      const code = "U+" + match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
       element.append(text.slice(from, match.index), make("span", { class: "unseen", title: "invisible character", text: code }));
-      from = match.index + 1;
+      from = match.index + match[0].length;
     }
     element.append(text.slice(from));
     return element;
@@ -52,5 +62,5 @@ const Safe = (() => {
   /* The beginning of a text on one line. */
   const line = (text, length = 220) => make("bdi", { text: text.slice(0, length).replace(UNSEEN, "").replace(/\s+/g, " ").trim() });
 
-  return { make, block, line };
+  return { make, fill, block, line };
 })();
