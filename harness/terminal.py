@@ -119,15 +119,19 @@ def print_forecast(found: dict[str, Any]) -> None:
     )
     _print_costs(console, found)
     table = _table(
-        "Smallest differences that one seed's items can show (80% power, paired, 5% two-sided)",
-        ["task", "items", "clusters", "rate, 20% of pairs differing", "score, SD of differences 3"],
+        "Smallest differences that one seed's items can show (80% power, 5% two-sided)",
+        ["task", "items", "clusters", "rate, paired, 20% differing", "rate, unpaired, near 50%", "score, paired, SD 3"],
     )
     for row in found["tasks"]:
         table.add_row(
             row["task"], str(row["n_items"]), str(row["n_clusters"]),
-            f"{100 * row['detectable_rate_difference']:.1f} points", f"{row['detectable_score_difference']:.2f}",
+            f"{100 * row['detectable_rate_difference']:.1f} points",
+            f"{100 * row['detectable_unpaired_rate_difference']:.1f} points",
+            f"{row['detectable_score_difference']:.2f}",
         )  # fmt: skip
     console.print(table)
+    needed = found["items_for_five_points"]
+    console.print(f"Five points take {needed['paired']} such items, {needed['unpaired']} on each side if unpaired.")
     console.print("Items that share a cluster carry less; differences between trainings also vary from seed to seed.")
     for subject, dropped in found["dropped"].items():
         console.print(f"dropped from {subject}'s data: {_counts(dropped)}")

@@ -20,7 +20,14 @@ from harness.records import Completion, CompletionOutcome, Sample
 from harness.stages.judge_models import price_of_model
 from harness.stages.plan import Plan, trained_subjects
 from harness.stages.self_judging import family_notes
-from harness.stats.power import detectable_rate_difference, detectable_score_difference, over_seeds_factor
+from harness.stats.power import (
+    detectable_rate_difference,
+    detectable_score_difference,
+    detectable_unpaired_rate,
+    needed_items_paired_rate,
+    needed_items_unpaired_rate,
+    over_seeds_factor,
+)
 from harness.trainers.external_settings import OpenAISettings
 
 REPLY_TOKENS = Range(30, 120, 400)
@@ -54,6 +61,10 @@ def forecast(plan: Plan, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
         "paid": paid,
         "cost_usd": total(paid),
         "tasks": [_task(plan, name) for name in plan.tasks],
+        "items_for_five_points": {
+            "paired": needed_items_paired_rate(0.05),
+            "unpaired": needed_items_unpaired_rate(0.475, 0.525),
+        },
         "dropped": {name: data.dropped for name, data in plan.rows.items() if data.dropped},
         "caveats": [*_seeds_notes(seeds), *family_notes(config, plan.manifest)],
     }
@@ -315,6 +326,7 @@ def _task(plan: Plan, name: str) -> dict[str, Any]:
         "n_clusters": n_clusters,
         "metrics": [metric.name for metric in task.spec.metrics],
         "detectable_rate_difference": round(detectable_rate_difference(n_items), 4),
+        "detectable_unpaired_rate_difference": round(detectable_unpaired_rate(n_items, 0.5), 4),
         "detectable_score_difference": round(detectable_score_difference(n_items, sd=3.0), 3),
         "dropped": task.dropped,
     }

@@ -222,7 +222,10 @@ def test_plan_tells_the_work_and_what_can_be_detected(small, command, tmp_path, 
     assert found["calls"]["answers"] == 4 * 2 * N_SAMPLES
     assert found["training_steps"] == 2 * 2 * 3
     assert {row["task"]: row["n_items"] for row in found["tasks"]}["vale_harmless"] == 10
-    assert all(row["detectable_rate_difference"] > 0 for row in found["tasks"])
+    assert all(
+        0 < row["detectable_rate_difference"] < row["detectable_unpaired_rate_difference"] for row in found["tasks"]
+    )
+    assert 0 < found["items_for_five_points"]["paired"] < found["items_for_five_points"]["unpaired"]
     assert "4 subjects" in command("plan", *small).out
     assert list(tmp_path.iterdir()) == []
 
