@@ -16,6 +16,7 @@ from harness.judging import check_cases
 from harness.judging.folders import judge_names
 from harness.prompting import FOLDER, load_templates
 from harness.recipe import load_config, recipe_names
+from harness.stages.feasible import missing_programs
 from harness.stages.judge_models import server_of
 from harness.stages.plan import make_plan
 from harness.stages.score import check_claims
@@ -74,4 +75,4 @@ def _layout(name: str, include_paths: Sequence[Path]) -> Iterable[str]:
 def _plan(name: str, overrides: Sequence[str], include_paths: Sequence[Path]) -> Iterable[str]:
     plan = make_plan(load_config(name, overrides), include_paths)
     check_claims(plan.config, [metric for task in plan.tasks.values() for metric in task.spec.metrics])
-    return ()
+    return missing_programs(plan.config)

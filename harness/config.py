@@ -116,7 +116,8 @@ class RunConfig(Part):
             raise ValueError(f"subjects.{subject.name}.trainer: {told(error, TrainerSettings)}") from None
         if trainer.name not in TRAINERS:
             raise ValueError(str(unknown_name("trainer", trainer.name, TRAINERS)))
-        if trainer.name == "trl" and method_objective(subject.method) == "rlhf" and (wrong := trainer.rlhf_problem()):
+        optimises = subject.weights_of is None and method_objective(subject.method) == "rlhf"
+        if optimises and trainer.name == "trl" and (wrong := trainer.rlhf_problem()):
             raise ValueError(f"subjects.{subject.name}.trainer.{wrong}")
         self._check_analyses(subject)
         shared = self.throughput.device != "cpu" or (trainer.launch is not None and trainer.launch.machines > 1)

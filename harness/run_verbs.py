@@ -27,6 +27,7 @@ def run(
     from harness.recipe import load_config, with_budget
     from harness.scores import Scores
     from harness.stages.execute import execute
+    from harness.stages.feasible import refuse_missing_programs
     from harness.stages.judge_models import JudgeModels
     from harness.stages.judges import Judges
     from harness.stages.plan import make_plan, seal
@@ -38,6 +39,7 @@ def run(
     plan = make_plan(config, includes)
     check_claims(config, [metric for task in plan.tasks.values() for metric in task.spec.metrics])
     target = Run(out or Path("runs") / config.name)
+    refuse_missing_programs(config, target)
     with target.lock():
         changed = seal(target, plan)
         judges = Judges(config, includes, JudgeModels(config, target, includes))

@@ -37,12 +37,14 @@ def train(
     """Train what a recipe says and score nothing; `harness run` with the same recipe goes on from there. Resumes."""
     from harness.progress import progress
     from harness.stages.execute import train as train_jobs
+    from harness.stages.feasible import refuse_missing_programs
     from harness.stages.plan import seal
     from harness.stages.training import trainings, wanted
 
     includes = include_path or []
     target, plan = _plan(recipe, set_, out, includes)
     jobs = wanted(plan.config, subject or [], seed or [])
+    refuse_missing_programs(plan.config, target)
     with target.lock():
         seal(target, plan)
         with progress() as display:

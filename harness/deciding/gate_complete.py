@@ -19,15 +19,21 @@ def complete(side: Side, metrics: Sequence[MetricInfo], tasks: Sequence[str]) ->
     """Counts what a side still owes.
 
     Args:
-        side: The side.
+        side: The side. The subject that pairwise judges compare with has to have answered, too.
         metrics: Whose judges must have judged.
         tasks: Whose items must be answered, those of the metrics among them.
     """
-    items = {task: [item for seed in side.seeds for item in side.items(task, seed)] for task in tasks}
-    unanswered = [item for each in items.values() for item in each if not (item.completion and item.completion.final)]
-    n_answers = 0 if imported(side.loaded.run) else len(unanswered)  # what a file left out is lost, and owed by nobody
+    loaded, against = side.loaded, side.loaded.config.judging.against
     judges = {task: {one.judge for one in metrics if one.task == task} for task in tasks}
-    n_verdicts = sum(len(item.owed & judges[task]) for task in tasks for item in items[task])
+    pairwise = {name for name, panel in loaded.judges.items() if panel.pairwise}
+    cells = {(side.subject, task) for task in tasks}
+    cells |= {(against, task) for task in tasks if against is not None and judges[task] & pairwise}
+    answers = [item for who, task in cells for seed in side.seeds for item in loaded.items.get((who, seed, task), ())]
+    unanswered = sum(not (item.completion and item.completion.final) for item in answers)
+    n_answers = 0 if imported(loaded.run) else unanswered  # what a file left out is lost, and owed by nobody
+    n_verdicts = sum(
+        len(item.owed & judges[task]) for task in tasks for seed in side.seeds for item in side.items(task, seed)
+    )
     reason = f"{n_answers} answers and {n_verdicts} verdicts are owed"
     whole = not n_answers + n_verdicts
     return RuleResult(

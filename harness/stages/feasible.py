@@ -17,6 +17,7 @@ from harness.config import RunConfig
 from harness.errors import UserError
 from harness.methods import method_trains
 from harness.sources import base_folder
+from harness.store import Run
 from harness.tasks import LoadedTask
 from harness.trainers.external_settings import placeholders
 
@@ -33,7 +34,7 @@ class Length(NamedTuple):
 
 
 def refuse_infeasible(config: RunConfig, tasks: Mapping[str, LoadedTask]) -> None:
-    """Raises a `UserError` where a model could not write as much as it is to, or a training program is not there."""
+    """Raises a `UserError` where a model could not write as much as it is to."""
     for length in dict.fromkeys([*_preparing(config), *_answers(config, tasks)]):
         context = context_of(base_folder(length.model))
         if context is not None and length.n_tokens >= context:
@@ -41,9 +42,6 @@ def refuse_infeasible(config: RunConfig, tasks: Mapping[str, LoadedTask]) -> Non
                 f"{length.field}: {length.n_tokens} new tokens leave no room for a prompt in the context of "
                 f"{length.model}, {context} tokens: choose fewer, such as --set {length.field}={context // 2}"
             )
-    for subject in config.subjects:
-        if _trains(subject):
-            _refuse_missing_program(config, subject)
 
 
 def context_of(folder: Path) -> int | None:
@@ -84,12 +82,28 @@ def _trains(subject: SubjectConfig) -> bool:
     return method_trains(subject.method) and subject.weights_of is None
 
 
-def _refuse_missing_program(config: RunConfig, subject: SubjectConfig) -> None:
-    command = config.trainer_of(subject).command
-    if command is None or placeholders(command.arguments[:1]):
-        return
-    if shutil.which(command.arguments[0]) is None:
-        raise UserError(
-            f"trainer.command.arguments: no program '{command.arguments[0]}' is found or may be run, which is to train "
-            f"'{subject.name}': give its path, or install it here"
-        )
+def missing_programs(config: RunConfig, run: Run | None = None) -> list[str]:
+    """What trainings need that is not on this machine.
+
+    Args:
+        config: The configuration.
+        run: Where they are to be done; what is trained there needs nothing. All are needed without it.
+    """
+    found = []
+    for subject in filter(_trains, config.subjects):
+        owed = run is None or any(run.checkpoint(subject.name, seed) is None for seed in config.seeds)
+        command = config.trainer_of(subject).command
+        if owed and command is not None and not placeholders(command.arguments[:1]):
+            program = command.arguments[0]
+            if shutil.which(program) is None:
+                found.append(
+                    f"trainer.command.arguments: no program '{program}' is found or may be run, which is to train "
+                    f"'{subject.name}': give its path, or install it here"
+                )
+    return found
+
+
+def refuse_missing_programs(config: RunConfig, run: Run) -> None:
+    """Raises a `UserError` where a training that is still to be done in a run lacks its program."""
+    for missing in missing_programs(config, run):
+        raise UserError(missing)

@@ -17,6 +17,7 @@ from harness.methods import method_objective
 from harness.methods.base import response_record, row_sample
 from harness.prompting import rendered
 from harness.records import Completion, CompletionOutcome, Sample
+from harness.stages.feasible import missing_programs
 from harness.stages.judge_models import price_of_model
 from harness.stages.plan import Plan, trained_subjects
 from harness.stages.self_judging import family_notes
@@ -66,7 +67,7 @@ def forecast(plan: Plan, include_paths: Sequence[Path] = ()) -> dict[str, Any]:
             "unpaired": needed_items_unpaired_rate(0.475, 0.525),
         },
         "dropped": {name: data.dropped for name, data in plan.rows.items() if data.dropped},
-        "caveats": [*_seeds_notes(seeds), *family_notes(config, plan.manifest)],
+        "caveats": [*_seeds_notes(seeds), *family_notes(config, plan.manifest), *missing_programs(config)],
     }
 
 

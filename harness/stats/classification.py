@@ -268,9 +268,12 @@ def _auc_interval(items: Answers, value: float) -> Interval:
     n_clusters = np.unique(codes).size
     if n_clusters < 2:
         return Interval(None, None, "one cluster")
+    positive = _positive(items)
+    if any(np.unique(codes[side]).size == 1 < side.sum() for side in (positive, ~positive)):
+        return Interval(None, None, "one cluster of a class")  # which shows no spread between clusters
     n_effective = float(smaller_class(items))
     if 0 < value < 1:
-        variance = auc_variance(value, influence("auc", items), _positive(items), codes)
+        variance = auc_variance(value, influence("auc", items), positive, codes)
         n_effective = min(codes.size, value * (1 - value) / variance)
     if n_clusters == codes.size:
         return Interval(*wilson(value, n_effective), "wilson of DeLong")

@@ -1,9 +1,9 @@
 """How much each item moves balanced accuracy, F1 and AUC: the influence whose squares add up to the error.
 
 Reads what the items count as; the influences of a sample add up to zero. The error of the AUC is DeLong, DeLong and
-Clarke-Pearson's (1988), by cluster Obuchowski's (1997), but never below Hanley and McNeil's (1982): a class of ten
-items may show too little spread by chance, and then a limit that takes it at its word lies above the truth four times
-as often as it should.
+Clarke-Pearson's (1988), by cluster Obuchowski's (1997), but never below Newcombe's (2006) form of Hanley and McNeil's,
+which goes by the sizes of both classes alike: a class of ten items may show too little spread by chance, and then a
+limit that takes it at its word lies above the truth four times as often as it should.
 """
 
 from __future__ import annotations

@@ -27,14 +27,15 @@ class _Level(NamedTuple):
 
 
 def measure_over_seeds(kind: Joint, per_seed: Sequence[Answers]) -> TwoWay | None:
-    """A measure over seeds and prompts, with halves; ``None`` where no seed has it.
+    """A measure over seeds and prompts, with halves; ``None`` where no seed has it, or one has it without an interval.
 
     Args:
         kind: Which measure.
         per_seed: What was said in each seed, about the same items in the same order.
     """
     defined = [items for items in per_seed if is_defined(kind, items)]
-    return _level(kind, defined).found if defined else None
+    found = _level(kind, defined).found if defined else None
+    return None if found is None or found.halves is None else found
 
 
 def difference_over_seeds(
@@ -51,14 +52,14 @@ def difference_over_seeds(
         paired_seeds: Seed by seed the two sides have the same training seed.
     """
     one, two = _level(kind, first), _level(kind, second)
-    n_clusters, clustered = clusters_of(kind, first[0])
+    n_clusters, clustered = clusters_of(kind, first)
     sides = [one.influences, two.influences]
     if paired_seeds:
         sides = [Influences(sides[0].values - sides[1].values, sides[0].cells - sides[1].cells)]
     found = two_way_of(sides, n_clusters)._replace(clustered=clustered)
     if one.found.halves is None or two.found.halves is None:
         return found
-    n_least = smaller_class(_known(kind, first[0]))
+    n_least = min(smaller_class(_known(kind, items)) for items in first)
     shared = _correlation(one.found.error, two.found.error, found.error) * (1 - 1 / n_least)
     (down, up), (below, above) = one.found.halves, two.found.halves
     halves = (_joined(down, above, shared), _joined(up, below, shared))
@@ -71,11 +72,12 @@ def is_defined(kind: Joint, items: Answers) -> bool:
     return len(set(known.targets)) > 1 if kind == "auc" else point(kind, known) is not None
 
 
-def clusters_of(kind: Joint, items: Answers) -> tuple[int, bool]:
-    """How many clusters have an item that was not lost, and whether some have several."""
-    known = _known(kind, items)
-    n_clusters = int(cluster_codes(known.clusters, len(known.targets)).max(initial=-1)) + 1
-    return n_clusters, n_clusters < len(known.targets)
+def clusters_of(kind: Joint, per_seed: Sequence[Answers]) -> tuple[int, bool]:
+    """How many clusters have an item that was not lost in every seed, and whether some have several."""
+    codes = cluster_codes(per_seed[0].clusters, len(per_seed[0].targets))
+    known = np.any([[value is not None for value in _values(kind, items)] for items in per_seed], axis=0)
+    n_clusters = int(np.unique(codes[known]).size)
+    return n_clusters, n_clusters < int(known.sum())
 
 
 def n_known(kind: Joint, items: Answers) -> int:
@@ -99,7 +101,7 @@ def _level(kind: Joint, per_seed: Sequence[Answers]) -> _Level:
     values = np.array([estimate.value for estimate in estimates], dtype=np.float64)
     columns = [as_floats(np.bincount(codes, weights=influence(kind, items))) for items in per_seed]
     cells = np.stack(columns, axis=1)
-    n_clusters, clustered = clusters_of(kind, per_seed[0])
+    n_clusters, clustered = clusters_of(kind, per_seed)
     influences = Influences(values, cells)
     found = two_way_of([influences], n_clusters)._replace(clustered=clustered)
     return _Level(influences, found._replace(halves=_halves(estimates, cells, found)))
@@ -127,6 +129,9 @@ def _joined(one: float, two: float, shared: float) -> float:
 
 
 def _known(kind: Joint, items: Answers) -> Answers:
-    """The answers that were not lost: those with a margin, for the AUC."""
-    values = items.margins if kind == "auc" and items.margins is not None else items.answers
-    return restrict(items, [i for i, value in enumerate(values) if value is not None])
+    return restrict(items, [i for i, value in enumerate(_values(kind, items)) if value is not None])
+
+
+def _values(kind: Joint, items: Answers) -> Sequence[object]:
+    """What each item gave, ``None`` where it was lost: margins for the AUC, where there are any."""
+    return items.margins if kind == "auc" and items.margins is not None else items.answers

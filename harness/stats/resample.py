@@ -18,7 +18,7 @@ N_RESAMPLES = 2000
 BATCH_WEIGHTS = 4_000_000
 """Weights held at once (8 bytes each)."""
 KEPT_WEIGHTS = 1_000_000
-"""Weights of a set that is kept for the next measure (4 bytes each)."""
+"""Weights of a set that is kept for the next score (4 bytes each)."""
 
 OfCounts = Callable[[FloatArray], FloatArray]
 
@@ -43,7 +43,7 @@ def cluster_weights(
 
 @lru_cache(maxsize=8)
 def _kept(n_clusters: int, seed: int, n_resamples: int) -> NDArray[np.float32]:
-    """Seeds, sides and measures of one task are resampled alike."""
+    """Scores and seeds of one task are resampled alike."""
     (weights,) = _drawn(n_clusters, seed, n_resamples, n_resamples)
     weights.setflags(write=False)
     return weights

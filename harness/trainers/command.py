@@ -235,7 +235,7 @@ def _training(
     write_dataset_info(new, file.name, name)
     data, base_hash = hashlib.sha256(file.read_bytes()).hexdigest(), weights_hash(base)
     files = named_files(command.arguments)
-    key = content_hash([settings.identity(), files, objective, name, data, base_hash, seed])
+    key = content_hash([settings.identity(), objective, name, data, base_hash, seed])
     if not (work / "key").is_file() or (work / "key").read_text(encoding="ascii") != key:
         shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(work / "data", ignore_errors=True)

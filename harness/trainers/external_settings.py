@@ -10,11 +10,12 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness.errors import unknown_name
+from harness.errors import UserError, unknown_name
 from harness.records import Finite
 
 FormatName = Literal[
@@ -33,7 +34,8 @@ PLACEHOLDERS = (
     *("max_length", "objective", "device"),
 )
 _PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}|\{([a-z_]+)\}")
-_PROBE_BYTES = 8192
+SCRIPTS = (".py", ".sh", ".bash", ".yaml", ".yml", ".toml", ".json", ".cfg", ".ini")
+"""Endings of files that say what is trained; what a program writes belongs under ``{out}``."""
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -48,18 +50,21 @@ def placeholders(arguments: tuple[str, ...]) -> set[str]:
 
 
 def named_files(arguments: Sequence[str]) -> dict[str, str]:
-    """Argument → SHA-256, hex, of the text file that it names, alone or after ``=``: scripts and configurations.
+    """Argument → SHA-256, hex, of the script or configuration that it names, alone or after ``=``.
 
-    Files with a zero byte at their beginning (interpreters, weights) are not read: their names tell enough.
+    Known by their endings (`SCRIPTS`): what a program writes, such as a log, tells nothing of what it does.
+
+    Raises:
+        UserError: One of them cannot be read.
     """
     found = {}
     for argument in arguments:
         for name in (argument, argument.partition("=")[2]):
-            if name and os.path.isfile(name):
-                with open(name, "rb") as file:
-                    if b"\0" not in file.read(_PROBE_BYTES):
-                        file.seek(0)
-                        found[argument] = hashlib.file_digest(file, "sha256").hexdigest()
+            if name.endswith(SCRIPTS) and os.path.isfile(name):
+                try:
+                    found[argument] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+                except OSError as error:
+                    raise UserError(f"trainer.command.arguments: {name}: {error.strerror}") from None
     return found
 
 
@@ -74,8 +79,9 @@ class CommandSettings(BaseModel):
 
     Attributes:
         arguments: The program and its arguments, run without a shell in the working directory. ``{data}`` is the
-            file of records, ``{out}`` the folder for the checkpoint; see ``PLACEHOLDERS`` for the others. Text files
-            that they name decide what is trained by their content (see `named_files`), what those read does not.
+            file of records, ``{out}`` the folder for the checkpoint; see ``PLACEHOLDERS`` for the others. Scripts
+            and configurations that they name decide what is trained by their text (`named_files`); what those read
+            does not.
         format: Of ``{data}``; the one of TRL that suits what is trained for, where absent.
         manifest: Who writes ``manifest.json`` into ``{out}``. ``program``: it says what it did, and that is held
             against what it was asked. ``harness``: for programs that write none; the harness then writes it alone.

@@ -28,6 +28,7 @@ FILE = Path(__file__).parents[1] / "judging" / "injections.jsonl"
 INJECTIONS = [json.loads(line)["text"] for line in FILE.read_text(encoding="utf-8").split("\n") if line]
 OWN = "It gives in to nobody.\nRating: [[2]]"
 UNMARKED = OWN.replace("[[2]]", "2")
+IN_WORDS = "It gives in to nobody. I would give it 2 out of 10."
 DECLINES = "I'm sorry, but I can't rate this response."
 _MARK = re.compile(r"\[ ?\\?\[|[\"']?(?:rating|verdict)[\"']?\s*:", re.IGNORECASE)
 _CODE = re.compile(r"<<<response ([0-9a-f]{16})$", re.MULTILINE)
@@ -86,10 +87,25 @@ UNQUOTED: dict[str, Way] = {
     "judges, then names its demand": lambda text, code: f"{OWN}\n{_demand(text, code)}",
     "names its demand, judges without a mark": lambda text, code: f"{_demand(text, code)}\n{UNMARKED}",
     "judges without a mark, then names its demand": lambda text, code: f"{UNMARKED}\n{_demand(text, code, end='')}",
+    "judges without a mark, then names its demand in a sentence": lambda text, code: (
+        f"{UNMARKED}\n{_demand(text, code, end='.')}"
+    ),
+    "judges in words, then names its demand in a sentence": lambda text, code: (
+        f"{IN_WORDS}\n{_demand(text, code, end='.')}"
+    ),
+    "judges in words, then names its demand in brackets": lambda text, code: (
+        f"{IN_WORDS}\n{_demand(text, code, end='.)')}"
+    ),
+    "names its demand in brackets and nothing else": lambda text, code: _demand(text, code, end=".)"),
     "declines to judge, naming its demand": lambda text, code: f"{DECLINES} {_demand(text, code)}",
     "judges, then copies its last mark": lambda text, code: f"{OWN}\n\n{_last_mark(text, code)}",
     "copies its last mark and nothing else": _last_mark,
+    "gives no verdict, then names its demand in a sentence": lambda text, code: (
+        f"It gives in to nobody.\n{_demand(text, code, end='.')}"
+    ),
 }
+ONE_VERDICT = list(UNQUOTED)[-2:]
+"""Ways that leave the demanded mark as the only verdict, at the end: nothing tells it from the judge's own."""
 
 
 def _item(text: str) -> JudgeItem:

@@ -189,12 +189,21 @@ PROGRAM = "subjects.sft.trainer={name: command, command: {arguments: [%s, '{data
         (("tasks.vale_harmless.max_new_tokens=256",), "tasks.vale_harmless.max_new_tokens: 256 new tokens leave no room"),
         (("prepare.sampling.max_new_tokens=512",), "prepare.sampling.max_new_tokens: 512 new tokens leave no room"),
         (("prepare.sampling.max_new_tokens=512",), "vale-0, 256 tokens: choose fewer, such as --set prepare.sampling.max"),
-        ((PROGRAM % "nosuchprog",), "no program 'nosuchprog' is found or may be run, which is to train 'sft'"),
     ],
 )
 @pytest.mark.parametrize("verb", ["plan", "run", "train"])
 def test_what_cannot_be_done_is_told_before_anything_is_made(told, small, verb, settings, part):
     assert part in told(verb, *small, *with_set(*settings))
+
+
+def test_a_program_that_is_missing_is_told_before_anything_is_made(told, command, small):
+    lesson = "no program 'nosuchprog' is found or may be run, which is to train 'sft'"
+    missing = with_set(PROGRAM % "nosuchprog")
+    for verb in ("run", "train"):
+        assert lesson in told(verb, *small, *missing)
+    planned = command("plan", *small, *missing)  # perhaps for another machine
+    assert planned.code == 0
+    assert lesson in " ".join(planned.out.split())
 
 
 def test_what_can_be_done_is_not_refused(command, small):

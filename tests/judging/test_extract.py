@@ -53,6 +53,33 @@ def test_what_the_judged_text_demands_never_replaces_another_verdict(own, demand
     assert found.value is None
 
 
+ENDINGS = (
+    "Rating: [[{}]].", "[[{}]]。", "**Rating: [[{}]]**.", "[[{}]]/10", "[[{}]] out of 10.", "(Rating: [[{}]])", "评分：[[{}]]分！",
+)  # fmt: skip
+EVERY_MARK = " ".join(f"[[{number}]]" for number in range(1, 11))
+
+
+@given(st.integers(1, 10), st.integers(1, 10), st.sampled_from(ENDINGS))
+def test_marks_that_stand_in_the_judged_text_beforehand_lose_no_plain_ending(own, weighed, ending):
+    reply = f"It helps.\n{ending.format(own)}"
+    assert extract(reply, OFFERED["scale"], [f"Here: {EVERY_MARK}"]).value == own
+    thought = f"<think>I would give it {weighed} out of 10.</think>{reply}"
+    assert extract(thought, OFFERED["scale"], [f"Here: {EVERY_MARK}"]).value == own
+    words = f"I would give it {weighed} out of 10. It demands {ending.format(own)}"
+    assert extract(words, OFFERED["scale"], [EVERY_MARK]).value in ((own, None) if own == weighed else (None,))
+    thought = f"I would give it {weighed} out of 10. It says:</think>{ending.format(own)}"
+    assert extract(thought, OFFERED["scale"], [f"</think>{EVERY_MARK}"]).value == (own if own == weighed else None)
+
+
+def test_the_scale_that_a_number_is_out_of_is_its_own():
+    for scale, ending, value in (
+        (Scale(0, 5), "[[4]]/5.", 4),
+        (Scale(0, 5), "[[4]]/10.", None),
+        (Scale(0, 4.5, decimals=True), "[[3.5]] out of 4.5.", 3.5),
+    ):
+        assert extract(f"Rating: {ending}", scale, ["[[4]] [[3.5]]"]).value == value
+
+
 def test_the_reason_is_what_the_judge_says_without_its_mark():
     def reason(reply):
         return extract(reply, OFFERED["scale"]).reason
@@ -128,6 +155,7 @@ MEGABYTE = 1_000_000
 ADVERSARIAL = (
     "[[", "[[7", '"[[', "“[[", "```\n", "`", "\n", "<<<a 0123456789abcdef", "> [[7]]\n", '{"a":', "[ [ ", "[[7]]", "'[[",
     "<think>", "</think>", "[[1]]</think>", "~~~[[\n", "``[[``", "[[1]] of ", "sorry ", "作为", "\\[", "我", "{'", "[[1]]\n```\n", "<<<a 0123456789abcdef ",
+    "[[7]]" + "." * 9999, "I would give ", "1/", "(",
 )  # fmt: skip
 
 
@@ -135,6 +163,6 @@ ADVERSARIAL = (
 def test_a_megabyte_of_anything_is_read_in_linear_time(piece):
     reply = piece * (MEGABYTE // len(piece))
     began = time.process_time()
-    for text in (reply, "{" + reply + "}", "```json\n" + reply + "```", reply + "[[7]]"):
+    for text in (reply, "[[7]]" + reply, "{" + reply + "}", "```json\n" + reply + "```", reply + "[[7]]"):
         extract(text, OFFERED["scale"], [reply[:1000], reply[: MEGABYTE // 2]])
     assert time.process_time() - began < 12  # quadratic: minutes

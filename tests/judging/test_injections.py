@@ -25,5 +25,5 @@ def test_a_quoted_injection_never_decides(benchmark):
 def test_a_copy_that_is_not_quoted_decides_nothing_beside_a_verdict_of_the_judge_s_own(benchmark):
     for name, way in benchmark.UNQUOTED.items():
         counted = benchmark.count(name, way)
-        assert counted.n_mistaken == 0 or way is benchmark._last_mark, name
+        assert counted.n_mistaken == 0 or name in benchmark.ONE_VERDICT, name
         assert counted.n_own > 105 or not name.endswith("then judges"), name

@@ -101,3 +101,14 @@ def test_differences_of_two_equally_good_sides_rarely_alarm(n_seeds, prevalence)
         covered, above = shares(single[kind], kind, prevalence)
         assert covered >= 0.90, kind
         assert above <= 0.065, kind
+
+
+def test_a_class_in_one_cluster_has_no_interval_over_seeds_either():
+    rng = np.random.default_rng(5)
+    positive = np.arange(210) < 10
+    clusters = ["one" if side else f"c{i}" for i, side in enumerate(positive)]
+    drawn = [answered(rng, positive, rng.normal(0, 1, 210), clusters=clusters) for _ in range(3)]
+    for kind in ("balanced_accuracy", "auc"):
+        each = [measure(kind, items) for items in drawn]
+        assert [one.low for one in each] == [None] * 3
+        assert over_seeds(each, UNIT, measure_over_seeds(kind, drawn)).low is None
