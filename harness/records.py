@@ -255,7 +255,7 @@ class Call(Record):
         cached_tokens: The part of the input that the provider's prompt cache served.
         output_tokens: Billed.
         cost_usd: By the price table; ``None`` where tokens or price are not known.
-        reckoned_usd: What a budget charged for it where the cost is not known.
+        reckoned_usd: What a budget charged for it, in all, where the cost is not wholly known.
         seconds: From the first attempt to the reply.
         finished_at: UTC time, ISO 8601.
         batched: Sent through the Batch API.

@@ -91,11 +91,15 @@ def mend(ledger: Ledger, cache: ReplyCache) -> int:
     return 0
 
 
-def _less(usage: Usage | None, charged: Usage | None) -> Usage | None:
+def _less(usage: Usage | None, charged: Usage) -> Usage | None:
     """What is left of a bill; ``None`` where the last attempt told none."""
-    if usage is None or charged is None or usage == charged:
-        return None if usage == charged else usage
+    if usage is None or usage == charged:
+        return None
     return Usage(*(of_all - part for of_all, part in zip(usage, charged, strict=True)))
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    return Usage(*map(sum, zip(Usage(), *usages, strict=True)))
 
 
 class _Settled(NamedTuple):
@@ -130,7 +134,7 @@ class _Stream:
         self.n_sent = 0  # at the transport
         self.n_held = 0  # answered or waiting for an equal one, and not handed on
         self.worst: dict[str, Worst] = {}
-        self.charged: dict[str, Usage] = {}  # of attempts that were billed, of no use and made again
+        self.charged: dict[str, list[Usage]] = {}  # of attempts that were billed, of no use and made again
         self.askers: dict[str, list[Ask]] = {}  # key → who waits for it; stays until the reply is in the cache
         self.group: list[_Settled] = []
         self.ready: deque[tuple[Ask, Reply]] = deque()
@@ -156,8 +160,8 @@ class _Stream:
                 yield from self._handed()
         finally:
             self.closed.set()
-            self._write()
             self._give_up()
+            self._write()
         if self.over_budget and self.front.budget is not None:
             raise BudgetReached.at(self.front.budget.spent_usd, self.front.budget.limit_usd)
 
@@ -185,7 +189,7 @@ class _Stream:
                 if room is Room.GIVEN:
                     self.n_sent += 1
                     self.askers[key] = [ask]
-                    yield Ask(ask.request, key, partial(self._once_more, key) if key in self.worst else None)
+                    yield Ask(ask.request, key, partial(self._once_more, key))
                     continue
                 if room is Room.NONE and self.n_sent == 0:
                     self.ended = self.over_budget = True
@@ -242,30 +246,41 @@ class _Stream:
         self.n_sent -= 1
         self.n_held += 1
         worst, reckoned = self.worst.pop(key, None), None
-        usage = _less(reply.usage, self.charged.pop(key, None))
+        charged = self.charged.pop(key, None)
+        usage = _less(reply.usage, _sum(charged)) if charged else reply.usage
         if worst is not None and self.front.budget is not None:
             bill = cost(usage, self.front.price, reply.batched)
-            reckoned = self.front.budget.settle(worst, bill, usage, reply.failed)
+            last_usd = self.front.budget.settle(worst, bill, usage, reply.failed)
+            if bill is None and not reply.failed:
+                reckoned = last_usd + (cost(_sum(charged or ()), self.front.price) or 0.0)
         self._gather(key, self.askers[key][0], reply, sent=True, reckoned_usd=reckoned)
         if len(self.group) >= GROUP_SIZE or time.monotonic() - self.written_at > GROUP_SECONDS:
             self._write()
 
     def _once_more(self, key: str, usage: Usage) -> bool:
         """A billed reply was of no use: charges its bill, and sets as much aside for another where there is room."""
+        self.charged.setdefault(key, []).append(usage)
         worst, budget = self.worst.get(key), self.front.budget
         if worst is None or budget is None:
-            return False
+            return budget is None
         budget.settle(worst, cost(usage, self.front.price), usage, failed=True)
-        self.charged[key] = Usage(*map(sum, zip(self.charged.get(key, Usage()), usage, strict=True)))
         if budget.reserve(worst) is Room.GIVEN:
             return True
         self.worst.pop(key, None)
         return False
 
     def _give_up(self) -> None:
-        """What a stream that was broken off had under way counts as the most: nobody will tell what it cost."""
+        """What a stream that was broken off had under way counts as the most: nobody will tell what it cost.
+
+        The bills of attempts that were to be made again are known, and go into the ledger.
+        """
         while self.worst and self.front.budget is not None:
             self.front.budget.settle(self.worst.popitem()[1], None, None, failed=False)
+        while self.charged:
+            key, usages = self.charged.popitem()
+            told = "stopped before another attempt had come back"
+            reply = Reply((), usage=_sum(usages), n_attempts=len(usages), detail=told)
+            self._gather(key, self.askers[key][0], reply, sent=False)
 
     def _gather(self, key: str, ask: Ask, reply: Reply, sent: bool, reckoned_usd: float | None = None) -> None:
         call = entry(key, ask.request, reply, self.front.server.model, self.front.price, reckoned_usd)

@@ -85,10 +85,10 @@ class Ledger:
 def entry(
     key: str, request: ChatRequest, reply: Reply, model: str, price: Price | None, reckoned_usd: float | None = None
 ) -> Call:
-    """The ledger line of a reply; ``reckoned_usd`` is what a budget charged for it."""
+    """The ledger line of a reply; ``reckoned_usd`` is what a budget charged where the whole bill is not known."""
     usage = reply.usage
     stored = reply.stored
-    known = 0.0 if stored else cost(usage, price, reply.batched)
+    known = 0.0 if stored else None if reckoned_usd is not None else cost(usage, price, reply.batched)
     return Call(
         key=key,
         role=request.role,
@@ -100,7 +100,7 @@ def entry(
         cached_tokens=0 if stored else usage and usage.cached_tokens,
         output_tokens=0 if stored else usage and usage.output_tokens,
         cost_usd=known,
-        reckoned_usd=reckoned_usd if known is None else None,
+        reckoned_usd=reckoned_usd,
         seconds=reply.seconds,
         finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         batched=reply.batched,

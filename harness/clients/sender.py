@@ -35,13 +35,14 @@ _N_ALIKE = 24  # requests that were refused, or replies of no use, with the same
 class _Job:
     """A request on its way to a reply."""
 
-    __slots__ = ("ask", "began", "conceded", "n_attempts", "n_failed", "n_refused", "usage")
+    __slots__ = ("ask", "began", "conceded", "n_attempts", "n_failed", "n_refused", "unasked", "usage")
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.began: float | None = None
         self.n_attempts = self.n_refused = self.n_failed = 0
         self.usage: Usage | None = None  # of attempts that were billed and came to nothing
+        self.unasked: Usage | None = None  # of the last of them, until its asker has said whether another may be made
         self.conceded: set[str] = set()
 
 
@@ -199,13 +200,14 @@ class Sender:
             self.limiter.answered(flight, self._loop.time())
             return self._again(job, Failure(Kind.AGAIN, f"malformed reply: {type(error).__name__} {error}"))
         reply = wire.parse(found, self.server)
-        failure = faults.of_reply(found, reply, self.server) if reply.failed else None
-        if failure is not None and failure.status is not None:
-            job.usage = _sum(job.usage, reply.usage)
-            return self._failed(job, flight, failure, shape, body)
-        self.limiter.answered(flight, self._loop.time())
-        if failure is not None:
+        if reply.failed:
+            job.usage, job.unasked = _sum(job.usage, reply.usage), reply.usage
+            failure = faults.of_reply(found, reply, self.server)
+            if failure.status is not None:
+                return self._failed(job, flight, failure, shape, body)
+            self.limiter.answered(flight, self._loop.time())
             return self._unreadable(job, failure, reply.usage)
+        self.limiter.answered(flight, self._loop.time())
         self.n_answered += 1
         reply_id = found.get("id")
         self.quirks.notice(shape, reply, reply_id if isinstance(reply_id, str) else None)
@@ -227,7 +229,7 @@ class Sender:
         elif failure.kind is Kind.REQUEST:
             self._reconsider(job, failure, body)
         elif failure.status == 500 and job.n_failed and self.quirks.concede_schema(shape):
-            self._waiting.appendleft(job)
+            self._retry(job, failure)
         else:
             self._again(job, failure)
 
@@ -238,7 +240,7 @@ class Sender:
             self._refuse(job, failure, _N_ALIKE)
         else:
             job.conceded.add(quirk)
-            self._waiting.appendleft(job)
+            self._retry(job, failure)
 
     def _refuse(self, job: _Job, failure: Failure, n_alike: int) -> None:
         """The request is given up; where so many fared alike and none was answered, all are: it is not the request."""
@@ -267,25 +269,32 @@ class Sender:
             self._finish(job, Reply((), detail=failure.detail))
         elif failure.kind is Kind.UNREACHABLE and not self.n_answered and job.n_attempts >= _N_UNANSWERED:
             self.fatal = self.fatal or failure.detail
+            self._waiting.appendleft(job)
         elif hopeless:
             self._finish(job, Reply((), detail=failure.detail))
         else:
+            self._retry(job, failure, failure.pause + delay)
+
+    def _retry(self, job: _Job, failure: Failure, delay: float = 0.0) -> None:
+        """Another attempt, unless this one was billed and the asker will not pay for another."""
+        billed, job.unasked = job.unasked, None
+        may = job.ask.once_more
+        if billed is not None and may is not None and not may(billed):
+            self._finish(job, Reply((), detail=f"{failure.detail}; the budget has no room for another attempt"))
+        elif delay > 0:
             self._resting.add(job)
-            self._loop.call_later(failure.pause + delay, self._return, job)
+            self._loop.call_later(delay, self._return, job)
+        else:
+            self._waiting.appendleft(job)
 
     def _unreadable(self, job: _Job, failure: Failure, usage: Usage | None) -> None:
         """A reply without a choice; where so many alike were billed and none was of use, another would be no better."""
-        job.usage = _sum(job.usage, usage)
         if usage is not None and not self.n_answered:
             self._refusals[failure.detail] += 1
             if self._refusals[failure.detail] >= _N_ALIKE:
                 told = f"{failure.detail}; {_N_ALIKE} such replies were billed, and none was of use"
                 self.fatal = self.fatal or told
-        may = job.ask.once_more
-        if usage is None or may is None or may(usage):
-            self._again(job, failure)
-        else:
-            self._finish(job, Reply((), detail=f"{failure.detail}; the budget has no room for another attempt"))
+        self._again(job, failure)
 
     def _return(self, job: _Job) -> None:
         self._resting.discard(job)

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.clients import budget as budget_module
@@ -51,7 +51,6 @@ HONEST = Usage(40, 100)
 USAGES = st.tuples(st.integers(0, WORST.input_tokens), st.integers(0, WORST.output_tokens))
 
 
-@settings(deadline=None)
 @given(st.lists(USAGES, min_size=1, max_size=300), st.floats(0, 200 * MOST), st.integers(1, 300))
 @example([(0, 0)] * N_SURE + [(WORST.input_tokens, WORST.output_tokens)] * 200, 100 * MOST, 300)
 def test_no_bills_up_to_the_most_pass_the_limit(usages, limit, width):
@@ -59,7 +58,6 @@ def test_no_bills_up_to_the_most_pass_the_limit(usages, limit, width):
     assert billed <= limit + 1e-9
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.floats(0, 5), st.floats(0, UNSURE), st.floats(0, UNSURE))
 def test_bills_of_more_than_the_most_pass_the_limit_at_worst_once_and_then_by_one_request(
     width, limit, input_factor, output_factor
@@ -72,7 +70,6 @@ def test_bills_of_more_than_the_most_pass_the_limit_at_worst_once_and_then_by_on
     assert billed <= limit + (max(0.0, cost(usage, PRICE) - MOST) if sent_alone else 0.0) + 1e-9
 
 
-@settings(deadline=None)
 @given(st.integers(0, WORST.input_tokens), st.integers(100, WORST.output_tokens), st.floats(0, 60), st.integers(1, 300))
 def test_a_budget_ends_only_where_not_even_one_more_request_surely_fits(n_read, n_written, n_calls, width):
     limit = n_calls * MOST

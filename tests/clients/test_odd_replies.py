@@ -1,6 +1,13 @@
 """Replies of an unexpected form: what was billed for them is counted, and what is good in them is used."""
 
 import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 from batch_server import BatchServer, Fate
@@ -8,12 +15,12 @@ from batch_server import BatchServer, Fate
 from harness.clients import sender as sender_module
 from harness.clients.base import Ask, ChatRequest, ChoiceOutcome, Server, Usage
 from harness.clients.batch import BatchTransport
-from harness.clients.budget import Budget, BudgetReached
+from harness.clients.budget import Budget, BudgetReached, worst_case
 from harness.clients.cache import ReplyCache
 from harness.clients.front import Front
 from harness.clients.ledger import Ledger
 from harness.clients.live import LiveTransport
-from harness.clients.prices import Price
+from harness.clients.prices import Price, cost
 from harness.clients.wire import api_key, parse
 from harness.errors import UserError
 
@@ -40,12 +47,21 @@ def without_message(usage=BILL):
     return {"choices": [{"index": 0, "text": VERDICT}], "usage": usage}
 
 
+def broken(code, usage=BILL):
+    return {"error": {"message": "upstream is gone", "code": code}, "usage": usage}
+
+
 def logprobs(one, **more):
     return {"content": [{"token": "7", "logprob": one, "top_logprobs": [], **more}]}
 
 
 def asks(n, **more):
     return [Ask(ChatRequest((("user", f"{i} {'x' * 1000}"),), 50, **more), i) for i in range(n)]
+
+
+def most_usd():
+    worst = worst_case(asks(1)[0].request, PRICE)
+    return worst.input_tokens * worst.input_usd + worst.output_tokens * worst.output_usd
 
 
 def front(transport, server, folder, **more):
@@ -93,6 +109,86 @@ def test_a_budget_is_never_passed_where_replies_cannot_be_read(served, tmp_path,
     assert budget.spent_usd == pytest.approx(asking.ledger.spent_usd()) == pytest.approx(len(n_billed) * BILL_USD)
 
 
+@pytest.mark.parametrize("code", [408, 429, 500, 502, 503])
+@pytest.mark.parametrize("n_good", [0, 12])
+def test_a_budget_is_never_passed_where_an_error_is_billed(served, tmp_path, code, n_good):
+    n_billed = []
+    server = served(lambda a: n_billed.append(1) or (200, {}, chat() if len(n_billed) <= n_good else broken(code)))
+    budget = Budget((n_good + 10) * BILL_USD)
+    asking = front(LiveTransport(server, patience_seconds=2), server, tmp_path, budget=budget)
+    with pytest.raises(BudgetReached):
+        list(asking.ask(asks(60)))
+    assert 0.5 * budget.limit_usd < budget.spent_usd <= budget.limit_usd
+    assert budget.spent_usd == pytest.approx(asking.ledger.spent_usd()) == pytest.approx(len(n_billed) * BILL_USD)
+
+
+def test_a_budget_is_never_passed_where_a_billed_error_has_less_asked_for(served, tmp_path):
+    n_billed = []
+    body = broken(400) | {"error": {"message": "unsupported", "code": 400, "param": "top_logprobs"}}
+    server = served(lambda asked: n_billed.append(1) or (200, {}, body))
+    budget = Budget(1.5 * BILL_USD)
+    asking = front(LiveTransport(server), server, tmp_path, budget=budget)
+    list(asking.ask(asks(1, top_logprobs=5)))
+    assert budget.spent_usd == pytest.approx(asking.ledger.spent_usd()) == pytest.approx(len(n_billed) * BILL_USD)
+    assert budget.spent_usd <= budget.limit_usd
+
+
+def test_what_was_billed_before_a_server_went_away_is_in_the_ledger(tmp_path):
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer_once():
+        connection, _ = listener.accept()
+        listener.close()
+        connection.recv(65536)
+        content = json.dumps(without_message()).encode()
+        head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content)
+        connection.close()
+
+    server = Server("judge", f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout_seconds=10)
+    threading.Thread(target=answer_once, daemon=True).start()
+    budget = Budget(1.0)
+    asking = front(LiveTransport(server), server, tmp_path, budget=budget)
+    with pytest.raises(UserError, match="cannot reach"):
+        list(asking.ask(asks(1)))
+    assert budget.spent_usd == pytest.approx(asking.ledger.spent_usd()) == pytest.approx(BILL_USD)
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/clients")
+import test_odd_replies as here
+here.sender_module._BACKOFF_SECONDS = here.sender_module._MAX_BACKOFF_SECONDS = 1e6
+server = here.Server("judge", sys.argv[2], timeout_seconds=30)
+more = {"budget": here.Budget(1.0)} if sys.argv[3] == "budget" else {}
+for ask, reply in here.front(here.LiveTransport(server), server, Path(sys.argv[1]), **more).ask(here.asks(3)):
+    print("answered", flush=True)
+"""
+
+
+@pytest.mark.parametrize("with_budget", ["budget", "none"])
+def test_an_interrupt_loses_no_bill_of_what_waits_for_another_attempt(served, tmp_path, with_budget):
+    n_billed = []
+
+    def answer(asked):
+        n_billed.append(1)
+        return 200, {}, chat() if asked["messages"][0]["content"].startswith("0 ") else without_message()
+
+    command = [sys.executable, "-c", STOPPED, str(tmp_path), served(answer).base_url, with_budget]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"answered\n"
+    while len(n_billed) < 3:
+        time.sleep(0.02)
+    time.sleep(0.3)  # the replies are read
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert errors.strip().endswith(b"KeyboardInterrupt")
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    assert sorted(call.outcome for call in ledger.calls()) == ["error", "error", "ok"]
+    assert ledger.spent_usd() == pytest.approx(3 * BILL_USD)
+
+
 def test_attempts_that_were_billed_are_charged_once(served, tmp_path):
     bodies = [without_message(), without_message(), chat()]
     server = served(lambda asked: (200, {}, bodies.pop(0)))
@@ -101,6 +197,17 @@ def test_attempts_that_were_billed_are_charged_once(served, tmp_path):
     ((_, reply),) = asking.ask(asks(1))
     assert (reply.failed, reply.usage, budget.reserved_usd) == (False, Usage(3000, 150), 0)
     assert budget.spent_usd == pytest.approx(asking.ledger.spent_usd()) == pytest.approx(3 * BILL_USD)
+
+
+def test_where_only_a_part_of_the_bill_is_told_the_rest_counts_as_the_most(served, tmp_path):
+    bodies = [without_message(), chat(usage=None)]
+    server = served(lambda asked: (200, {}, bodies.pop(0)))
+    budget = Budget(100.0)
+    asking = front(LiveTransport(server), server, tmp_path, budget=budget)
+    list(asking.ask(asks(1)))
+    (call,) = asking.ledger.calls()
+    assert (call.outcome, call.n_attempts, call.cost_usd) == ("ok", 2, None)
+    assert budget.spent_usd == pytest.approx(asking.ledger.spent_usd()) == pytest.approx(BILL_USD + most_usd())
 
 
 def test_in_a_batch_too(tmp_path, monkeypatch):
@@ -142,8 +249,8 @@ def test_a_bill_that_cannot_be_is_unknown_and_counts_as_the_most(served, tmp_pat
     budget, asking = Budget(100.0), None
     asking = front(LiveTransport(server), server, tmp_path, budget=budget)
     list(asking.ask(asks(10)))
-    assert budget.spent_usd == pytest.approx(asking.ledger.spent_usd())
-    assert budget.spent_usd > 10 * 5e-6
+    expected = 10 * (most_usd() if read is None else cost(read, PRICE))
+    assert budget.spent_usd == pytest.approx(asking.ledger.spent_usd()) == pytest.approx(expected)
 
 
 # --- log-probabilities

@@ -160,7 +160,7 @@ def test_an_edited_scores_file_or_manifest_fails(copy, pair, lenient):
     assert records_of(copy, pair, lenient)[0] == 3
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_changed_byte_of_a_record_file_passes(pair, lenient, strict, tmp_path_factory, data):
     """Of a gate that would pass without the change, and of one that would not."""

@@ -137,7 +137,7 @@ def measured(sides, side=None):
     return Measured(metric, one, two, planned_by((one, two), metric))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_what_passes_with_lost_items_passes_whatever_they_were(lossy, data):
     """And no loss turns a gate that does not pass into one that does."""

@@ -92,7 +92,7 @@ def test_the_shipped_policies_and_the_example_in_the_docstring_are_policies(tmp_
     assert found.required.tasks == ("vale_hijack",)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from([*MetricRules.model_fields, "unknown"]),

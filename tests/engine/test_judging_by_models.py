@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -224,7 +225,8 @@ def test_ctrl_c_takes_what_is_under_way_and_asks_nothing_more(tmp_path):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
         bill = server.stats()
-        assert f"waiting up to 10 s for {len(verdicts(run))} judgments" in said
+        (told,) = re.findall(r"waiting up to 10 s for (\d+) judgments", said)
+        assert 40 <= int(told) <= len(verdicts(run))  # what is being sent at that moment is told only as it leaves
         assert process.returncode == 130
         assert len(verdicts(run)) == bill["billed"] == bill["requests"] >= 40
         harness("judge", "run", cwd=tmp_path)

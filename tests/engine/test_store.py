@@ -85,7 +85,7 @@ def test_a_record_of_another_kind_or_version_is_not_read_as_one(tmp_path):
     assert read(tmp_path / "f", Completion)[:2] == ([], 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(st.text(max_size=12), min_size=1, max_size=5), where=st.floats(0, 1))
 def test_a_cut_anywhere_loses_only_what_was_cut_and_writing_it_again_mends_all(tmp_path_factory, texts, where):
     file = tmp_path_factory.mktemp("cut") / "f"

@@ -183,7 +183,7 @@ def test_columns_and_labels_can_be_named(tmp_path: Path) -> None:
     assert contents(one)["model.safetensors"] == contents(two)["model.safetensors"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(60, 150))
 def test_no_prompt_is_on_both_sides(tmp_path_factory: pytest.TempPathFactory, seed: int, n: int) -> None:
     path = write(tmp_path_factory.mktemp("split") / "a.jsonl", rows(n, seed))

@@ -81,13 +81,13 @@ def test_decisions_are_scikit_learns(judge: FittedJudge, reference, data: Path) 
     assert np.abs(ours - reference.decision_function(texts)).max() < 1e-9
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(" ".join(HARMFUL + HARMLESS).split())).map(" ".join)))
 def test_decisions_are_scikit_learns_on_any_text(judge: FittedJudge, reference, text: str) -> None:
     assert abs(judge.model.margin(text) - reference.decision_function([text])[0]) < 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_every_text_has_a_verdict(judge: FittedJudge, text: str) -> None:
     verdict = judged(judge, text)

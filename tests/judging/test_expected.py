@@ -143,7 +143,7 @@ LOGPROB = st.floats(max_value=10) | st.sampled_from([math.nan, math.inf, -math.i
 TEXT = st.text(alphabet="0179][/ .*A", max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.builds(Token, TEXT, LOGPROB, st.dictionaries(TEXT, LOGPROB, max_size=5)), max_size=6))
 def test_any_tokens_give_probabilities_or_none(tokens):
     of = Choice(ChoiceOutcome.OK, "".join(t.text for t in tokens), tuple(tokens))

@@ -45,7 +45,7 @@ def test_the_corpus_has_cases_of_every_mistake_in_english_and_chinese():
     assert chinese.issuperset(set(KINDS))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 10), st.integers(1, 10), st.text(alphabet="ab [\n", max_size=20), st.booleans())
 def test_what_the_judged_text_demands_never_replaces_another_verdict(own, demanded, between, thinks):
     reply = f"Rating: [[{own}]]\n{between}{'</think>' * thinks}\nIt demands Rating: [[{demanded}]] of me"
@@ -108,7 +108,7 @@ ANY_REPLY = st.one_of(st.text(max_size=200), st.lists(st.sampled_from(PARTS), ma
 OWN_WORDS = st.text(alphabet="abc ,.!?é我他\n", max_size=80)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(ANY_REPLY, st.sampled_from(sorted(OFFERED)), st.lists(ANY_REPLY, max_size=2))
 def test_any_reply_gives_an_offered_verdict_or_none(reply, offered, material):
     found = extract(reply, OFFERED[offered], material)
@@ -120,13 +120,13 @@ def test_any_reply_gives_an_offered_verdict_or_none(reply, offered, material):
     assert extract(reply, OFFERED[offered], material) == found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(OWN_WORDS, st.integers(1, 10), OWN_WORDS)
 def test_a_mark_among_own_words_is_the_verdict(before, rating, after):
     assert extract(f"{before} [[{rating}]] {after}", OFFERED["scale"]).value == rating
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY_REPLY, st.integers(1, 10))
 def test_what_is_fenced_never_decides(quoted, rating):
     code = "fedcba9876543210"
@@ -136,7 +136,7 @@ def test_what_is_fenced_never_decides(quoted, rating):
     assert extract(fence, OFFERED["scale"]).value is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=200).map(lambda text: text.replace("\r", "\n")), st.integers(1, 10))
 def test_what_is_quoted_line_by_line_never_decides(quoted, rating):
     quotation = "".join(f"> {line}\n" for line in f"{quoted}\nRating: [[9]]".split("\n"))
@@ -144,7 +144,7 @@ def test_what_is_quoted_line_by_line_never_decides(quoted, rating):
     assert extract(f"Rating: [[{rating}]]\n{quotation}", OFFERED["scale"]).value == rating
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(-1000, 1000) | st.floats(-1000, 1000, allow_nan=False))
 def test_a_number_off_the_scale_is_not_clamped(number):
     found = extract(f"Rating: [[{number}]]", OFFERED["scale"]).value

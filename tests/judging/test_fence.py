@@ -65,7 +65,7 @@ PIECES = [
 ANY_TEXT = st.one_of(st.text(max_size=100), st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY_TEXT, ANY_TEXT)
 def test_no_text_leaves_its_fence(instruction, response):
     judge = load_judge("harmless_score")

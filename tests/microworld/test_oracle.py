@@ -81,7 +81,7 @@ PIECES = [*vocabulary(WORLD), *(say(answer, 0) for answer in every_answer()[:40]
 WORDS = st.lists(st.sampled_from(PIECES)).map(" ".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text() | WORDS)
 def test_any_text_can_be_read_and_graded(text: str) -> None:
     reading = read(text, WORLD)

@@ -160,7 +160,7 @@ def test_a_hub_that_has_no_such_data_set_says_why() -> None:
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.dictionaries(TEXTS, TEXTS, min_size=1), min_size=1, max_size=5), indent=st.sampled_from([None, 1])
 )
@@ -172,7 +172,7 @@ def test_any_text_survives_json(tmp_path: Path, rows: list[dict[str, str]], inde
     assert [row.values for row in read_rows(whole)] == rows
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=5))
 def test_any_text_survives_csv(tmp_path: Path, cells: list[tuple[str, str]]) -> None:
     import csv
@@ -182,7 +182,7 @@ def test_any_text_survives_csv(tmp_path: Path, cells: list[tuple[str, str]]) -> 
     assert [tuple(row.values.values()) for row in read_rows(tmp_path / "p.csv")] == cells
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60), suffix=st.sampled_from([".jsonl", ".json", ".csv"]))
 def test_any_bytes_give_rows_or_one_line_of_explanation(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = write(tmp_path / f"p{suffix}", content)

@@ -138,7 +138,7 @@ def test_no_rows_and_no_samples_overlap_with_nothing() -> None:
 texts = st.lists(st.text("ab cd.é中", max_size=14).map(normalised), max_size=8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts, texts, st.sampled_from([0.5, 0.8, 1.0]))
 def test_the_nearest_is_the_nearest_of_all_by_plain_arithmetic(
     tested: list[str], known: list[str], near: float

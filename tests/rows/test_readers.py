@@ -182,7 +182,7 @@ def test_the_key_is_the_content_and_not_the_place() -> None:
 CELL = st.one_of(st.none(), st.text(max_size=8), st.sampled_from(["a", " ", "\ud800"]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(CELL, CELL, CELL, st.booleans(), st.booleans()), min_size=1, max_size=12))
 def test_every_pku_row_is_kept_or_counted(cells: list[tuple[Any, ...]]) -> None:
     found, counts = preference_pairs(rows(*(pku(*row) for row in cells)))

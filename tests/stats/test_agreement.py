@@ -81,7 +81,7 @@ def test_krippendorff_s_binary_example():
     assert value(krippendorff_alpha(list(zip(first, second, strict=True)), "nominal")) == pytest.approx(0.095, abs=5e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.one_of(st.none(), st.integers(1, 6)), min_size=3, max_size=3), min_size=2, max_size=12),
     st.sampled_from(["nominal", "ordinal", "interval"]),
@@ -101,7 +101,7 @@ def test_fleiss_s_own_example():
     assert value(fleiss_kappa(rows)) == pytest.approx(0.210, abs=5e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=4, max_size=4), min_size=2, max_size=20))
 def test_fleiss_is_statsmodels(rows):
     found = fleiss_kappa(rows)
@@ -112,7 +112,7 @@ def test_fleiss_is_statsmodels(rows):
         assert found.value == pytest.approx(statsmodels_fleiss(aggregate_raters(codes, n_cat=3)[0]), abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(1, 10)), min_size=2, max_size=40))
 def test_cohen_is_scikit_learn(pairs):
     first, second = zip(*pairs, strict=True)

@@ -70,7 +70,7 @@ def test_flat_few_and_no_values_are_those_of_the_mean():
 
 
 @given(st.lists(st.floats(1, 10), min_size=2, max_size=40), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bca_is_seeded_and_on_the_scale(values, seed):
     found = bca_mean(values, len(values), SCALE, n_resamples=200, seed=seed)
     assert found == bca_mean(values, len(values), SCALE, n_resamples=200, seed=seed)
@@ -94,7 +94,7 @@ def test_a_difference_is_scipy_s_and_close_to_t():
 
 
 @given(st.integers(0, 60), st.floats(-0.6, 0.6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_p_value_says_what_the_interval_says(seed, shift):
     rng = np.random.default_rng(seed)
     first, second = rng.gamma(1, 1, 40) + shift, rng.gamma(1, 1, 40)

@@ -193,7 +193,7 @@ def test_without_the_items_the_seeds_own_errors_count_in_full() -> None:
 
 
 @given(BITS, st.integers(1, 6), st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rate_properties(values: list[int], n_clusters: int, random: object) -> None:
     clusters = [i % n_clusters for i in range(len(values))]
     found = rate(values, len(values) + 2, clusters=clusters)
@@ -211,7 +211,7 @@ def test_rate_properties(values: list[int], n_clusters: int, random: object) -> 
 
 
 @given(st.lists(st.floats(1, 10), min_size=2, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_mean_properties(values: list[float]) -> None:
     found = mean(values, len(values), SCALE)
     low, high = ends(found)

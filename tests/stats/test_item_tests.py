@@ -24,7 +24,7 @@ def discordant(n_first: int, n_second: int, n_same: int = 0):
 
 
 @given(COUNTS, COUNTS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_mid_p_is_the_exact_p_less_half_of_what_was_seen(n_first, n_second):
     assume(n_first + n_second > 0)
     seen = binomtest(n_first, n_first + n_second, 0.5).pvalue
@@ -62,7 +62,7 @@ def scipy_p(values, alternative):
 
 
 @given(st.lists(st.integers(-5, 5), min_size=2, max_size=12), st.sampled_from(["two-sided", "greater"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_few_values_are_flipped_in_every_way_as_scipy_does(values, alternative):
     known = np.array([value for value in values if value], dtype=float)
     assume(known.size > 1)
@@ -103,7 +103,7 @@ def by_likelihood(n_first, n_second, n_pairs, difference):
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 40), st.floats(-0.8, 0.8))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_tango_is_the_score_test(n_first, n_second, n_same, difference):
     n_pairs = n_first + n_second + n_same
     expected = by_likelihood(n_first, n_second, n_pairs, difference)
@@ -111,7 +111,7 @@ def test_tango_is_the_score_test(n_first, n_second, n_same, difference):
 
 
 @given(COUNTS, COUNTS, COUNTS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_tango_at_zero_is_mcnemar_s_chi_squared(n_first, n_second, n_same):
     assume(n_first + n_second > 0)
     expected = mcnemar([[0, n_first], [n_second, n_same]], exact=False, correction=False).statistic
@@ -119,7 +119,7 @@ def test_tango_at_zero_is_mcnemar_s_chi_squared(n_first, n_second, n_same):
 
 
 @given(COUNTS, COUNTS, COUNTS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_interval_holds_what_the_statistic_does_not_reject(n_first, n_second, n_same):
     n_pairs = n_first + n_second + n_same
     assume(n_pairs > 0)

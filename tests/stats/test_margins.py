@@ -22,7 +22,7 @@ def pairs(n_first: int, n_second: int, n_pairs: int) -> list[Differences]:
 
 
 @given(st.integers(0, 500), st.floats(0.05, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_scores_are_statsmodels(seed, margin):
     rng = np.random.default_rng(seed)
     first, second = rng.normal(6, 1, 30), rng.normal(6.2, 1, 30)
@@ -37,7 +37,7 @@ def test_scores_are_statsmodels(seed, margin):
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 60), st.floats(0.02, 0.4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rates_are_tango_s_score_test(n_first, n_second, n_same, margin):
     n_pairs = n_first + n_second + n_same + 2
     found = non_inferior(pairs(n_first, n_second, n_pairs), margin, binary=True)
@@ -46,7 +46,7 @@ def test_rates_are_tango_s_score_test(n_first, n_second, n_same, margin):
 
 
 @given(VALUES, st.floats(0.01, 1.2), st.booleans(), st.sampled_from([None, 3]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_decision_is_the_bound_s_and_the_p_value_s(values, margin, binary, size):
     clusters = None if size is None else [i // size for i in range(len(values))]
     both = [Differences(np.array(values, dtype=float), clusters)]

@@ -153,7 +153,7 @@ def test_equal_seeds_are_one_seed(binary: bool) -> None:
 
 
 @given(st.integers(0, 500), st.integers(2, 5), st.integers(0, 3), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nearly_equal_seeds_are_hardly_surer_than_one(seed: int, n_seeds: int, n_other: int, binary: bool) -> None:
     """No cliff: an answer or two that came out otherwise in one seed change the interval by as much as they do."""
     rng = np.random.default_rng(seed)
@@ -214,7 +214,7 @@ def test_holm_is_statsmodels_and_keeps_gaps() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=20))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_corrections_are_statsmodels(p_values: list[float | None]) -> None:
     q_values, adjusted = benjamini_hochberg(p_values), holm(p_values)
     assert [q is None for q in q_values] == [p is None for p in p_values]
@@ -236,7 +236,7 @@ def test_items_are_known_again_in_other_seeds() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_swapping_sides_turns_the_sign(pairs: list[tuple[int, int]]) -> None:
     first, second = [one for one, _ in pairs], [two for _, two in pairs]
     there, back = paired_difference(first, second, binary=True), paired_difference(second, first, binary=True)

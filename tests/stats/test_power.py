@@ -26,7 +26,7 @@ POWER = st.floats(0.6, 0.95)
 
 
 @given(st.floats(0.1, 1.5), st.floats(0.75, 3), POWER)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scores_are_statsmodels(difference, sd, power):
     for paired, test in ((True, TTestPower()), (False, TTestIndPower())):
         n = needed_items_score(difference, sd, power, paired=paired)
@@ -39,7 +39,7 @@ def test_scores_are_statsmodels(difference, sd, power):
 
 
 @given(st.floats(0.05, 0.95), st.floats(0.05, 0.95), POWER)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_unpaired_rates_are_statsmodels(first, second, power):
     if abs(first - second) < 0.02:
         return
@@ -63,7 +63,7 @@ def test_the_smallest_rise_has_the_power_it_says():
 
 
 @given(st.floats(0.02, 0.5), st.floats(0.05, 1), POWER)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_paired_rates_there_and_back(difference, share, power):
     if difference > share:
         with pytest.raises(ValueError, match="share of items"):

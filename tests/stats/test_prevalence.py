@@ -41,7 +41,7 @@ def test_lang_and_reiczigel_s_limits_by_hand():
     assert (found.low, found.high) == pytest.approx((centre + shift - half, centre + shift + half), abs=1e-7)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(shares, st.floats(0.75, 0.99), st.floats(0.75, 0.99), st.integers(60, 400))
 def test_the_other_label_gives_the_other_share(share, hit, spared, n):
     one = rogan_gladen(Share(share, 500), Share(hit, n), Share(spared, n))
@@ -144,7 +144,7 @@ def test_without_the_judge_s_uncertainty_it_would_not_cover():
 # Effective items
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 200), st.integers(1, 200))
 def test_independent_items_are_worth_themselves(k, n):
     assume(k <= n)

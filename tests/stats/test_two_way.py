@@ -17,7 +17,7 @@ def table(values):
 
 
 @given(st.integers(0, 200), st.integers(2, 6), st.integers(3, 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_balanced_it_is_the_mean_squares_of_the_two_way_layout(seed, n_seeds, n_items):
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 1, (n_items, n_seeds)) + rng.normal(0, 1, n_seeds) + rng.normal(0, 1, (n_items, 1))

@@ -61,7 +61,7 @@ def test_clusters_widen_it_and_lost_comparisons_are_coverage():
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_other_side_s_win_rate_is_the_rest(values):
     there, back = win_rate(values), win_rate(1 - np.array(values))
     low, high = ends(there)

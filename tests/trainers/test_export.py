@@ -78,7 +78,6 @@ def test_every_format_is_there_and_read_here() -> None:
 
 
 @pytest.mark.parametrize("name", SINGLE)
-@settings(deadline=None)
 @given(records=GOOD_RECORDS, chat=st.booleans())
 def test_records_come_back_word_for_word_and_in_order(
     name: FormatName, records: list[TrainingRecord], chat: bool
@@ -90,7 +89,6 @@ def test_records_come_back_word_for_word_and_in_order(
 
 
 @pytest.mark.parametrize("name", PAIRED)
-@settings(deadline=None)
 @given(records=ANY_RECORDS, chat=st.booleans())
 def test_pairs_come_back_word_for_word_and_the_rest_is_counted(
     name: FormatName, records: list[TrainingRecord], chat: bool
@@ -115,7 +113,6 @@ def test_what_is_in_no_pair_is_counted() -> None:
     assert export(single, "preference", chat=False).n_left_out == 3
 
 
-@settings(deadline=None)
 @given(records=ANY_RECORDS)
 def test_labels_tell_bad_answers_and_nothing_else_takes_them(records: list[TrainingRecord]) -> None:
     if not records:
@@ -137,7 +134,7 @@ def test_nothing_and_half_a_letter_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=GOOD_RECORDS)
 def test_datasets_loads_it(name: FormatName, records: list[TrainingRecord], tmp_path_factory: Any) -> None:
     from datasets import Dataset

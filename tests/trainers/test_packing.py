@@ -81,7 +81,7 @@ def test_a_packed_step_is_the_step_of_its_records(base: Path, tmp_path: Path) ->
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(2, 12), min_size=1, max_size=12))
 def test_blocks_hold_every_record_whole_and_once(lengths: list[int]) -> None:
     rows = [{"input_ids": [n] * n, "labels": [-100] + [n] * (n - 1)} for n in lengths]
