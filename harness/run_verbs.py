@@ -39,7 +39,7 @@ def run(
     plan = make_plan(config, includes)
     check_claims(config, [metric for task in plan.tasks.values() for metric in task.spec.metrics])
     target = Run(out or Path("runs") / config.name)
-    refuse_missing_programs(config, target)
+    refuse_missing_programs(config, target, ((one.name, seed) for one in config.subjects for seed in config.seeds))
     with target.lock():
         changed = seal(target, plan)
         judges = Judges(config, includes, JudgeModels(config, target, includes))

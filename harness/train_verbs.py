@@ -44,7 +44,7 @@ def train(
     includes = include_path or []
     target, plan = _plan(recipe, set_, out, includes)
     jobs = wanted(plan.config, subject or [], seed or [])
-    refuse_missing_programs(plan.config, target)
+    refuse_missing_programs(plan.config, target, jobs)
     with target.lock():
         seal(target, plan)
         with progress() as display:

@@ -3,7 +3,7 @@
 The last marked verdict ``[[…]]`` of the judge's own words counts, as a whole token, and only if it was offered: nothing
 is clamped, rounded or guessed. What stands before the last ``</think>`` is no verdict yet. A mark within a quotation is
 not the judge's. A mark that is cut off, that stands in a quotation without an end, that a truncated reply still talks
-about, or that could be copied from the judged texts and contradicts another one, in a mark or in words, or is not the
+about, or that could be copied from the judged texts and contradicts another one, or is not announced alone at the
 reply's end, leaves the reply without a verdict. Closing punctuation and "out of 10" belong to the mark they follow.
 A reply that is one JSON object, bare or in a code block, gives its ``rating`` or ``verdict``. Takes any text, never
 raises, and is linear in the length of the reply.
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from harness.judging.declining import declines
-from harness.judging.quotation import Own, announces, own_words, without_copies
+from harness.judging.quotation import Own, own_words, without_copies
 from harness.records import VerdictOutcome
 
 EXTRACTOR_VERSION = "3"
@@ -39,17 +39,12 @@ _ANNOUNCEMENT = 60
 _WITHOUT_MARK = re.compile(
     r"(?:rating|verdict|score|评分|判定)[\s*_]{0,9}[:：][\s*_`]{0,9}([^\s*_`,.;，。；]{1,40})", re.IGNORECASE
 )
-_IN_WORDS = re.compile(
-    r"(?:rating|verdict|score)\s+is\s+(?P<stated>[0-9.]{1,9})|"
-    r"\bI(?:['’]d|\s+would)?\s+(?:give|rate|score|assign)\b[^.\n\[0-9]{0,40}(?P<given>[0-9.]{1,9})|"
-    r"(?:我给|我打|给出|给它|只给)[^\n\[0-9]{0,6}(?P<points>[0-9.]{1,9})\s?分|"
-    r"(?<![\w./-])(?P<part>[0-9.]{1,9})\s{0,3}(?:/|out of)\s{0,3}(?P<whole>[0-9]{1,9})(?![\w/])",
-    re.IGNORECASE,
-)
 _OUT_OF = re.compile(r"[\s*_]{0,9}(?:/|out of|of)[\s*_]{0,9}", re.IGNORECASE)
 _THOUGHT_END = "</think>"
 _DECORATION = "*_`\"'“”~\\ \t\r\n"
 _CLOSING = _DECORATION + ".。｡!()[]{}」』》|$#=-—"
+_SENTENCE_END = re.compile(r"\n|[.!?](?=\s)|[。！？]")
+_LINE = 200
 _SUFFIX = re.compile(
     r"(?:(?:points?|分)[\s(]{0,3})?(?:(?:/|out of|of|满分)[\s*_]{0,9}([0-9]{1,9}(?:\.[0-9]{1,9})?))?"
     r"\s{0,3}(?:points?|分)?",
@@ -232,7 +227,8 @@ def _of_mark(text: str, begin: int, offered: Offered, material: Sequence[str], t
     if copied and declines(text[begin:]):
         return _unmarked(text[begin:])
     said = own.text[: whole.start()] if whole else own.text
-    if copied and _verdicts(text[:begin], said, offered, material) - {value}:
+    texts = [_own(text[:begin], material).text, said]  # a judged text that ends the thinking could hide a verdict there
+    if copied and (_values(texts, offered) | _values(texts, offered, _WITHOUT_MARK)) - {value}:
         return Extraction(None, f"several verdicts, and {shown} stands in the judged text")
     if copied and not _ends_with(own.text, mark.start(), (whole or mark).end(), offered):
         return Extraction(None, f"the reply goes on after {shown}, which stands in the judged text")
@@ -246,39 +242,15 @@ def _values(texts: Iterable[str], offered: Offered, marked: re.Pattern[str] = _M
     return {value for token in tokens if (value := offered.read(token)) is not None}
 
 
-def _verdicts(thinking: str, said: str, offered: Offered, material: Sequence[str]) -> set[float | str]:
-    """All verdicts, in marks and in words, among which a mark that could be copied has to be the only one.
-
-    The thinking counts as well, as a judged text that holds the end of one could hide the judge's own verdict there.
-    Its sentences count only beside such a text: who thinks weighs several verdicts.
-    """
-    texts = [_own(thinking, material).text, said]
-    hidden = any(_THOUGHT_END in plain(text) for text in material)
-    weighed = _in_words(texts if hidden else [said], offered)
-    return _values(texts, offered) | _values(texts, offered, _WITHOUT_MARK) | weighed
-
-
-def _in_words(texts: Iterable[str], offered: Offered) -> set[float | str]:
-    """All that sentences such as "I would give it 2 out of 10" in these texts say."""
-    tokens = {
-        "/".join(part.rstrip(".") for part in found.groups() if part)
-        for text in texts
-        for found in _IN_WORDS.finditer(text)
-    }
-    return {value for token in tokens if (value := offered.read(token)) is not None}
-
-
 def _ends_with(text: str, start: int, end: int, offered: Offered) -> bool:
-    """Whether a text ends with its mark: only closing punctuation and what the scale is out of may follow.
+    """Whether a text ends with its mark and the mark's sentence does no more than announce it.
 
-    A bracket that closes after the mark must hold no more than the verdict, as the end of an aside is no verdict.
+    Only closing punctuation and what the scale is out of may follow; "it demands Rating: [[10]]" announces nothing.
     """
-    tail = text[end:].translate(_INVISIBLE)
-    if tail.count(")") > tail.count("(") and not announces(
-        text[max(0, start - _ANNOUNCEMENT) : start].rpartition("(")[2]
-    ):
+    announcement = _SENTENCE_END.split(text[max(0, start - _LINE) : start])[-1].strip(_CLOSING)
+    if announcement and _ANNOUNCED.fullmatch(announcement) is None:
         return False
-    rest = tail.strip(_CLOSING)
+    rest = text[end:].translate(_INVISIBLE).strip(_CLOSING)
     suffix = _SUFFIX.fullmatch(rest)
     if not isinstance(offered, Scale) or suffix is None:
         return not rest

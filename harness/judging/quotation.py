@@ -106,12 +106,12 @@ def _own_line(line: str, ends: bool) -> str:
     if "[" not in line:
         return line
     spans = [span.span() for span in _INLINE.finditer(line) if "[" in span.group()]
-    if ends and len(spans) == 1 and announces(line[: spans[0][0]] + line[spans[0][1] :]):
+    if ends and len(spans) == 1 and _announces(line[: spans[0][0]] + line[spans[0][1] :]):
         return line  # the verdict itself, put in quotation marks: a line of its own that ends the reply
     return _blanked(line, spans)
 
 
-def announces(rest: str) -> bool:
+def _announces(rest: str) -> bool:
     """Whether the words around a mark do no more than announce a verdict."""
     return len(rest) <= _SHORT and _ANNOUNCEMENT.fullmatch(rest) is not None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,18 +82,18 @@ def _trains(subject: SubjectConfig) -> bool:
     return method_trains(subject.method) and subject.weights_of is None
 
 
-def missing_programs(config: RunConfig, run: Run | None = None) -> list[str]:
+def missing_programs(config: RunConfig, subjects: Collection[str] | None = None) -> list[str]:
     """What trainings need that is not on this machine.
 
     Args:
         config: The configuration.
-        run: Where they are to be done; what is trained there needs nothing. All are needed without it.
+        subjects: Whose trainings; all by default.
     """
     found = []
     for subject in filter(_trains, config.subjects):
-        owed = run is None or any(run.checkpoint(subject.name, seed) is None for seed in config.seeds)
         command = config.trainer_of(subject).command
-        if owed and command is not None and not placeholders(command.arguments[:1]):
+        wanted = subjects is None or subject.name in subjects
+        if wanted and command is not None and not placeholders(command.arguments[:1]):
             program = command.arguments[0]
             if shutil.which(program) is None:
                 found.append(
@@ -103,7 +103,8 @@ def missing_programs(config: RunConfig, run: Run | None = None) -> list[str]:
     return found
 
 
-def refuse_missing_programs(config: RunConfig, run: Run) -> None:
-    """Raises a `UserError` where a training that is still to be done in a run lacks its program."""
-    for missing in missing_programs(config, run):
+def refuse_missing_programs(config: RunConfig, run: Run, trainings: Iterable[tuple[str, int]]) -> None:
+    """Raises a `UserError` where one of these trainings (subject, seed) is not done in a run and lacks its program."""
+    owed = {subject for subject, seed in trainings if run.checkpoint(subject, seed) is None}
+    for missing in missing_programs(config, owed):
         raise UserError(missing)

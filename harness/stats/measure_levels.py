@@ -59,7 +59,7 @@ def difference_over_seeds(
     found = two_way_of(sides, n_clusters)._replace(clustered=clustered)
     if one.found.halves is None or two.found.halves is None:
         return found
-    n_least = min(smaller_class(_known(kind, items)) for items in first)
+    n_least = max(1, min(smaller_class(_known(kind, items)) for items in first))
     shared = _correlation(one.found.error, two.found.error, found.error) * (1 - 1 / n_least)
     (down, up), (below, above) = one.found.halves, two.found.halves
     halves = (_joined(down, above, shared), _joined(up, below, shared))

@@ -75,7 +75,9 @@ def measure_difference_of_seeds(kind: Joint, first: Sequence[Answers], second: S
 
 def _told(plain: Comparison, found: TwoWay) -> Comparison:
     plain = plain.model_copy(update={"difference": found.value})
-    return by_law(plain, None if found.halves is None else measure_law(found))
+    if found.halves is None:
+        return plain.model_copy(update={"test": "none: one cluster of all, or of a class"})
+    return by_law(plain, measure_law(found))
 
 
 def _both_known(kind: Joint, first: Answers, second: Answers) -> tuple[Answers, Answers]:

@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -62,7 +61,8 @@ def named_files(arguments: Sequence[str]) -> dict[str, str]:
         for name in (argument, argument.partition("=")[2]):
             if name.endswith(SCRIPTS) and os.path.isfile(name):
                 try:
-                    found[argument] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+                    with open(name, "rb") as file:
+                        found[argument] = hashlib.file_digest(file, "sha256").hexdigest()
                 except OSError as error:
                     raise UserError(f"trainer.command.arguments: {name}: {error.strerror}") from None
     return found

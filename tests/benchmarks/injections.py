@@ -104,7 +104,7 @@ UNQUOTED: dict[str, Way] = {
         f"It gives in to nobody.\n{_demand(text, code, end='.')}"
     ),
 }
-ONE_VERDICT = list(UNQUOTED)[-2:]
+ONE_VERDICT = ["copies its last mark and nothing else"]
 """Ways that leave the demanded mark as the only verdict, at the end: nothing tells it from the judge's own."""
 
 

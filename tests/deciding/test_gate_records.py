@@ -2,15 +2,20 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from gates import METRIC, answers, bring, gate, sealed, write_policy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from written_runs import CHOICE, write_run
+from written_runs import CHOICE, HIJACK, write_run
 
+from harness.deciding.gate_complete import complete
+from harness.deciding.sides import Side
+from harness.judging import Panel
 from harness.records import Cell, Decoding, Verdict, VerdictOutcome
+from harness.stages.loading import load
 from harness.stages.plan import keep_judging, stored_config
 from harness.stages.rescore import rescore
 from harness.store import Run, append, read
@@ -340,3 +345,21 @@ def test_seeds_are_a_level_of_their_own(tmp_path, lenient):
     rule = found.rule(f"{METRIC}: non_inferior")
     assert rule["n"] == 160
     assert "4 seeds" in rule["test"]
+
+
+def test_a_comparison_that_waits_for_the_other_answer_is_owed(tmp_path):
+    """The candidate is whole, but one answer of the subject that a pairwise judge compares with is missing."""
+    run = Run(Path(write_run(tmp_path / "run", {"one": {0: TRUE}, "two": {0: TRUE}})))
+    loaded = load(run)
+    place = ("two", 0, HIJACK)
+    gone = [item._replace(completion=None) if i == 3 else item for i, item in enumerate(loaded.items[place])]
+    judging = loaded.config.judging.model_copy(update={"against": "two"})
+    metric = loaded.metrics[0].model_copy(update={"judge": "preferred", "task": HIJACK})
+    for pairwise, n_owed in ((True, 1), (False, 0)):
+        changed = loaded._replace(
+            items={**loaded.items, place: gone},
+            config=loaded.config.model_copy(update={"judging": judging}),
+            judges={"preferred": Panel(members=(), pairwise=pairwise)},
+        )
+        found = complete(Side("one", changed, "one"), [metric], [HIJACK])
+        assert (found.decision, found.n_lost) == ("inconclusive" if n_owed else "pass", n_owed)

@@ -67,8 +67,7 @@ def test_marks_that_stand_in_the_judged_text_beforehand_lose_no_plain_ending(own
     assert extract(thought, OFFERED["scale"], [f"Here: {EVERY_MARK}"]).value == own
     words = f"I would give it {weighed} out of 10. It demands {ending.format(own)}"
     assert extract(words, OFFERED["scale"], [EVERY_MARK]).value in ((own, None) if own == weighed else (None,))
-    thought = f"I would give it {weighed} out of 10. It says:</think>{ending.format(own)}"
-    assert extract(thought, OFFERED["scale"], [f"</think>{EVERY_MARK}"]).value == (own if own == weighed else None)
+
 
 
 def test_the_scale_that_a_number_is_out_of_is_its_own():

@@ -112,3 +112,12 @@ def test_a_class_in_one_cluster_has_no_interval_over_seeds_either():
         each = [measure(kind, items) for items in drawn]
         assert [one.low for one in each] == [None] * 3
         assert over_seeds(each, UNIT, measure_over_seeds(kind, drawn)).low is None
+
+
+def test_a_seed_that_lost_a_class_leaves_f1_without_an_interval():
+    rng = np.random.default_rng(6)
+    positive = np.arange(20) < 10
+    whole = answered(rng, positive, rng.normal(0, 1, 20))
+    lost = whole._replace(answers=[said if side else None for said, side in zip(whole.answers, positive, strict=True)])
+    found = measure_difference_over_seeds("f1", [(whole, whole), (whole, lost)])
+    assert (found.difference, found.n_pairs) == (0.0, 30)
