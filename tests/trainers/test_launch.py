@@ -7,24 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from launched import BASIC, MEBI, TWO, assert_same_weights, good, losses, records, train
 
 from harness.models.weights import check_checkpoint
 from harness.trainers import TrainerSettings
 from harness.trainers.launch import command
 from harness.trainers.ledger import Meter, ledger_entry
-from tests.tiny import make_word_llama
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_word_llama(tmp_path_factory.mktemp("base"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_two_processes_learn_as_one_does(base: Path, tmp_path: Path) -> None:

@@ -10,21 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from launched import TWO, await_that, free_port, good, losses, ranks_below, records, train
 
 from harness.errors import UserError
-from tests.tiny import make_word_llama
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_word_llama(tmp_path_factory.mktemp("base"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")

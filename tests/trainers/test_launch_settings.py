@@ -31,17 +31,8 @@ from harness.trainers.base import deciding
 from harness.trainers.launch import check_devices, sharding
 from harness.trainers.launch_settings import SHIPPED, LaunchSettings
 from harness.trainers.trl_processes import Order, whole_model
-from tests.tiny import make_word_llama
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_word_llama(tmp_path_factory.mktemp("base"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 3), st.booleans())

@@ -16,7 +16,7 @@ from harness.models.weights import weights_hash
 from harness.records import TrainingRecord
 from harness.trainers import TrainerSettings, TrainResult, get_trainer
 from harness.trainers.ledger import Meter, ledger_entry
-from tests.tiny import make_word_llama, word
+from tests.tiny import word
 
 DROPOUT = {"rank": 4, "alpha": 8, "dropout": 0.2}
 
@@ -35,14 +35,7 @@ class Harmful:
         return (Path.touch, (self.path,))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_word_llama(tmp_path_factory.mktemp("base"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 RECORDS = [
